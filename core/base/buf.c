@@ -1,5 +1,4 @@
 /* buf.c — see buf.h. */
-#define _GNU_SOURCE
 #include "base/buf.h"
 
 #include <stdio.h>

@@ -1,5 +1,4 @@
 /* err.c — see err.h. */
-#define _GNU_SOURCE
 #include "base/err.h"
 
 #include <stdio.h>

@@ -1,5 +1,4 @@
 /* log.c — see log.h. The only process-wide state in base: level, descriptor, colour. */
-#define _GNU_SOURCE
 #include "base/log.h"
 
 #include <stdarg.h>

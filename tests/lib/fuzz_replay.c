@@ -1,6 +1,5 @@
 /* fuzz_replay.c — runs a fuzz target's function over files and folders given as arguments, and over
  * every truncation of each file below 4 KiB. Linked instead of libFuzzer in `make test`. */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,4 @@
 /* test_base.c — err, mem, buf, log, file: the layer under everything. */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
