@@ -135,7 +135,7 @@ static void test_log(void)
     ev_log(EV_WARN, "test", "a\nb\033[31m%d", 7);
     n = read(p[0], line, sizeof line - 1);
     line[n > 0 ? n : 0] = '\0';
-    EQ_STR(line, "warn test: a?b?[31m7\n", "one line, control bytes made harmless");
+    OK(strcmp(line, "warn test: a?b?[31m7\n") == 0, "one line, control bytes made harmless");
     ev_log_set_fd(2);
     close(p[0]);
     close(p[1]);
