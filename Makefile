@@ -6,7 +6,9 @@
 
 SHELL := /bin/sh
 B ?= build
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 SAN ?=
 ifneq ($(SAN),)
 O := $(B)/san
