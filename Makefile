@@ -3,8 +3,14 @@
 #   B=DIR     where everything is built (default build)
 #   SAN=LIST  sanitizers, e.g. SAN=address,undefined; builds into $(B)/san
 #   CC=clang  any C11 compiler
+#   V=1       prints whole command lines
 
 SHELL := /bin/sh
+V ?= 0
+ifeq ($(V),0)
+Q := @
+say = @echo '  $(1)  $(2)'
+endif
 B ?= build
 ifeq ($(origin CC),default)
 CC := gcc
@@ -47,7 +53,7 @@ EMBED := $(sort $(wildcard lua/ev/*.lua lua/ev/*/*.lua scripts/*.lua scripts/*/*
 EMBED := $(filter-out scripts/dev/%,$(EMBED))
 
 .PHONY: all help deps deps-runtime quick test test-unit test-long lint fuzz bench demo ci clean install
-all: $(LIB) $(if $(wildcard core/main.c),$(BIN)) $(if $(wildcard scripts/dev/runtime.lua),$(RUNTIME))
+all: $(LIB) $(if $(wildcard core/main.c),$(BIN) $(RUNTIME))
 
 help:
 	@echo 'make            build $(BIN) and the runtime ramdisk'
@@ -71,46 +77,63 @@ $(THIRD)/llhttp/llhttp.h:
 
 $(O)/obj/%.o: core/%.c | $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 # Third-party C, built with its own warnings off.
 $(O)/obj/third/llhttp.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
-	$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/llhttp.c -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/llhttp.c -o $@
 $(O)/obj/third/llhttp_api.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
-	$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/api.c -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/api.c -o $@
 $(O)/obj/third/llhttp_http.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
-	$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/http.c -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/http.c -o $@
 
 # Scripts, library and plugins as text in one C array, sorted by name.
 $(O)/gen/embed_data.c: scripts/dev/embed.lua $(EMBED)
 	@mkdir -p $(@D)
-	lua5.4 scripts/dev/embed.lua $@ $(EMBED)
+	$(call say,EMBED,$(words $(EMBED)) files)
+	$(Q)lua5.4 scripts/dev/embed.lua $@ $(EMBED)
 $(O)/obj/gen/embed_data.o: $(O)/gen/embed_data.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(LIB): $(OBJ)
+	$(call say,AR,$@)
 	@rm -f $@
-	$(AR) rcsD $@ $(OBJ)
+	$(Q)$(AR) rcsD $@ $(OBJ)
 
 $(BIN): $(O)/obj/main.o $(LIB)
-	$(CC) $(LDFLAGS) $(O)/obj/main.o $(LIB) $(PKG_LIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) $(O)/obj/main.o $(LIB) $(PKG_LIBS) -o $@
 
-# Ramdisk 1: the binary as /init and the shared libraries it needs.
+# Ramdisk 1: the binary as /init, without debug information, and the shared libraries it needs.
 $(RUNTIME): $(BIN) scripts/dev/runtime.lua
-	$(BIN) run scripts/dev/runtime.lua $(BIN) $@
+	$(call say,CPIO,$@)
+	$(Q)strip --strip-all -o $(O)/init $(BIN)
+	$(Q)$(BIN) run scripts/dev/runtime.lua $(O)/init $@
 
 $(O)/unit/%: tests/unit/%.c $(LIB) $(wildcard tests/lib/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/lib -MMD -MP $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib -MMD -MP $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
 
 # Replays the corpus through the same function that the fuzzer calls.
 $(O)/fuzz/%: tests/fuzz/%.c tests/lib/fuzz_replay.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< tests/lib/fuzz_replay.c $(LIB) $(PKG_LIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< tests/lib/fuzz_replay.c $(LIB) $(PKG_LIBS) -o $@
+
+$(O)/bench/%: tests/bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
 
 unit-bins: $(UNIT)
 fuzz-bins: $(FUZZ)
