@@ -135,6 +135,9 @@ $(O)/bench/%: tests/bench/%.c $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
 
+# Compilers at once, where the user did not say.
+JOBS = $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
+
 unit-bins: $(UNIT)
 fuzz-bins: $(FUZZ)
 .PHONY: unit-bins fuzz-bins
@@ -143,8 +146,8 @@ quick: all unit-bins
 	@tests/run.sh --build $(O) unit lua
 
 test: deps
-	@$(MAKE) --no-print-directory all unit-bins fuzz-bins
-	@$(MAKE) --no-print-directory SAN=address,undefined all unit-bins fuzz-bins
+	@$(MAKE) --no-print-directory $(JOBS) all unit-bins fuzz-bins
+	@$(MAKE) --no-print-directory $(JOBS) SAN=address,undefined all unit-bins fuzz-bins
 	@tests/run.sh --build $(B) --san $(B)/san layers unit lua fuzz flow
 
 test-long: deps
@@ -161,7 +164,7 @@ lint:
 	@scripts/dev/lint.sh
 
 demo: deps-runtime
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(JOBS) all
 	@examples/hello-cage/demo.sh $(B)
 
 ci: lint
