@@ -135,8 +135,8 @@ $(O)/bench/%: tests/bench/%.c $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
 
-# Compilers at once, where the user did not say.
-JOBS = $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
+# Compilers at once.
+JOBS = -j$(shell nproc)
 
 unit-bins: $(UNIT)
 fuzz-bins: $(FUZZ)
