@@ -11,7 +11,7 @@
 #include "base/buf.h"
 
 int ev_cbor_put_uint(struct ev_buf *b, uint64_t v) EV_MUST_USE;
-int ev_cbor_put_nint(struct ev_buf *b, int64_t v) EV_MUST_USE;      /* v < 0 */
+int ev_cbor_put_nint(struct ev_buf *b, int64_t v) EV_MUST_USE;      /* v < 0, else -EINVAL */
 int ev_cbor_put_bytes(struct ev_buf *b, ev_slice v) EV_MUST_USE;
 int ev_cbor_put_text(struct ev_buf *b, const char *s) EV_MUST_USE;
 int ev_cbor_put_array(struct ev_buf *b, uint64_t n) EV_MUST_USE;
@@ -22,7 +22,8 @@ int ev_cbor_put_tag(struct ev_buf *b, uint64_t tag) EV_MUST_USE;
 
 enum ev_cbor_type {
     EV_CBOR_UINT, EV_CBOR_NINT, EV_CBOR_BYTES, EV_CBOR_TEXT, EV_CBOR_ARRAY, EV_CBOR_MAP,
-    EV_CBOR_TAG, EV_CBOR_BOOL, EV_CBOR_NULL, EV_CBOR_BREAK
+    EV_CBOR_TAG, EV_CBOR_BOOL, EV_CBOR_NULL,
+    EV_CBOR_BREAK           /* never comes out: a break is consumed by ev_cbor_more, and refused elsewhere */
 };
 
 /* One item head. For bytes and text `data` borrows from the input. */

@@ -127,7 +127,8 @@ static void test_writing(void)
            "\"a\":\"q\\\"\\\\\\n\\u0001/\xC3\xA9\",\"e\":{}}", "compact, in insertion order");
     OK(strcmp(put(j, EV_JSON_PRETTY | EV_JSON_SORTED),
            "{\n  \"a\": \"q\\\"\\\\\\n\\u0001/\xC3\xA9\",\n  \"e\": {},\n  \"z\": [\n    -9223372036854775808,\n"
-           "    0.1,\n    2.0,\n    null,\n    null,\n    false,\n    null,\n    1e+300\n  ]\n}") == 0, "pretty, sorted");
+           "    0.1,\n    2.0,\n    null,\n    null,\n    false,\n    null,\n    1e+300\n  ]\n}") == 0,
+       "pretty, sorted");
     OK(ev_json_put(&small, j, 0) == -ENOBUFS && small.n == 0, "the maximum holds");
     ev_buf_fini(&small);
     EQ_STR(put(NULL, 0), "null", "nothing is null");
