@@ -46,8 +46,12 @@ int ev_listener_addr(const struct ev_listener *l, struct ev_addr *out);     /* t
 void ev_listener_close(struct ev_listener *l);
 
 /* Two streams become one pipe with half-close and bounded buffers (64 KiB a direction); both are
- * consumed. done: both directions ended. */
-void ev_relay_start(struct ev_rt *rt, struct ev_stream *take_a, struct ev_stream *take_b,
-                    void (*done)(void *ctx), void *ctx);
+ * consumed. done: both directions ended, or one stream failed. The handle may be ignored; it is dead
+ * once done was called or ev_relay_close returned. */
+struct ev_relay;
+struct ev_relay *ev_relay_start(struct ev_rt *rt, struct ev_stream *take_a, struct ev_stream *take_b,
+                                void (*done)(void *ctx), void *ctx);
+void ev_relay_set_idle(struct ev_relay *r, uint64_t ms);    /* ends it after so long without a byte; 0 = never */
+void ev_relay_close(struct ev_relay *r);                    /* both streams; done is not called */
 
 #endif
