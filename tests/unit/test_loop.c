@@ -164,7 +164,8 @@ static void on_exit_cb(void *ctx, int status, int signum)
     x->signum = signum;
 }
 
-static int start(struct proc *x, const char *const *argv, int out, const char *const *env, const char *cwd, bool session)
+static int start(struct proc *x, const char *const *argv, int out, const char *const *env, const char *cwd,
+                 bool session)
 {
     struct ev_process_conf conf = { argv, env, cwd, -1, out, -1, session };
 
