@@ -53,7 +53,7 @@ EMBED := $(sort $(wildcard lua/ev/*.lua lua/ev/*/*.lua scripts/*.lua scripts/*/*
 EMBED := $(filter-out scripts/dev/%,$(EMBED))
 
 .PHONY: all help deps deps-runtime quick test test-unit test-long lint fuzz bench demo ci clean install
-all: $(LIB) $(if $(wildcard core/main.c),$(BIN) $(RUNTIME))
+all: $(LIB) $(if $(wildcard core/main.c),$(BIN)) $(if $(wildcard scripts/dev/runtime.lua),$(RUNTIME))
 
 help:
 	@echo 'make            build $(BIN) and the runtime ramdisk'
