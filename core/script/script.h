@@ -74,7 +74,8 @@ int luaopen_ev_crypto(lua_State *L);    /* digest, key, cert    l_crypto.c */
 int luaopen_ev_nitro(lua_State *L);     /* attest, image        l_nitro.c  */
 int luaopen_ev_launch(lua_State *L);    /* launcher, front      l_launch.c */
 int luaopen_ev_task(lua_State *L);
-int luaopen_ev_sys(lua_State *L);       /* files, time, environment, terminal */
+int luaopen_ev_sys(lua_State *L);       /* time, environment, terminal */
+int luaopen_ev_fs(lua_State *L);        /* files and folders */
 int luaopen_ev_proc(lua_State *L);
 int luaopen_ev_net(lua_State *L);
 int luaopen_ev_http(lua_State *L);

@@ -19,6 +19,7 @@ enum { MODULE_MAX = 4 << 20 };          /* bytes of a module's text */
 static const struct ev_lua_module modules[] = {
     { "ev.c.task", luaopen_ev_task },
     { "ev.c.sys", luaopen_ev_sys },
+    { "ev.c.fs", luaopen_ev_fs },
     { NULL, NULL }
 };
 

@@ -49,9 +49,11 @@ EV_MAY_RAISE uint64_t ev_lua_ms(lua_State *L, lua_Number seconds);
 enum ev_lua_status ev_task_resume(struct ev_task *t);
 EV_MAY_RAISE struct ev_task *ev_task_spawn(lua_State *L, int nargs);    /* fn, args on top → userdata */
 void ev_task_cancel(struct ev_task *t);
+lua_State *ev_task_thread(struct ev_task *t);
 bool ev_task_done(const struct ev_task *t);
 void ev_task_open_class(lua_State *L);
 void ev_job_open_class(lua_State *L);
 void ev_jobs_cancel(struct ev_lua *h);
+void ev_sys_restore_terminal(void);     /* echo back on; safe in a signal handler */
 
 #endif

@@ -63,6 +63,11 @@ bool ev_task_cancelled(const struct ev_task *t)
     return t->cancelled || t->doomed;
 }
 
+lua_State *ev_task_thread(struct ev_task *t)
+{
+    return t->co;
+}
+
 bool ev_task_done(const struct ev_task *t)
 {
     return t->state == DONE;

@@ -1,0 +1,21 @@
+-- help.lua — `ev-cage help [COMMAND...]`: the same text as COMMAND --help.
+local cli = require "ev.cli"
+local err = require "ev.err"
+local help = require "ev.cli.help"
+local sys = require "ev.sys"
+
+return function(ctx)
+  local path = ctx.args.command
+  local node, known, parent = cli.find(ctx.spec, path)
+  if not node then
+    local names = {}
+    for _, c in ipairs(parent.commands or {}) do names[#names + 1] = c.name end
+    local near = cli.nearest(path[known + 1], names)
+    return err.fail("EUSAGE", ("unknown command '%s'"):format(path[known + 1]),
+      { hint = near and ("%s help %s"):format(ctx.spec.name, near) })
+  end
+  local text = help.text(ctx.spec, path, sys.term_width())
+  ctx.out { command = table.concat(path, " "), text = text }
+  if not ctx.json then ctx.ui.write(text) end
+  return 0
+end
