@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "crypto/digest.h"
+#include "crypto/ossl.h"
 
 struct ev_digest {
     EVP_MD_CTX *ctx;
@@ -38,7 +38,7 @@ static void fetch(void)
     }
 }
 
-static const EVP_MD *md_of(enum ev_digest_alg alg)
+const EVP_MD *ev_digest_md(enum ev_digest_alg alg)
 {
     demand(pthread_once(&fetch_once, fetch) == 0, "pthread_once");
     return fetched[alg];
@@ -50,7 +50,7 @@ struct ev_digest *ev_digest_new(enum ev_digest_alg alg)
 
     d->alg = alg;
     d->ctx = EVP_MD_CTX_new();
-    demand(d->ctx && EVP_DigestInit_ex2(d->ctx, md_of(alg), NULL) == 1, known[alg].name);
+    demand(d->ctx && EVP_DigestInit_ex2(d->ctx, ev_digest_md(alg), NULL) == 1, known[alg].name);
     return d;
 }
 
@@ -90,7 +90,7 @@ size_t ev_digest_once(enum ev_digest_alg alg, ev_slice in, uint8_t *out)
 {
     unsigned n = 0;
 
-    demand(EVP_Digest(in.n ? in.p : (const uint8_t *)"", in.n, out, &n, md_of(alg), NULL) == 1, "EVP_Digest");
+    demand(EVP_Digest(in.n ? in.p : (const uint8_t *)"", in.n, out, &n, ev_digest_md(alg), NULL) == 1, "EVP_Digest");
     return n;
 }
 
