@@ -38,13 +38,23 @@ struct ev_image_build {
     int64_t mtime;                          /* of every entry, seconds (SOURCE_DATE_EPOCH or 0) */
     bool arm64;
     const char *output;                     /* replaced atomically when complete */
+    int64_t now_ms;                         /* the signing certificate must be valid then; 0 = not looked at */
 };
 
 struct ev_image_result {
     struct ev_pcrs pcrs;                    /* 0, 1, 2 and, if signed, 8 */
     uint64_t size, files;
     uint8_t kernel_sha384[48], runtime_sha384[48], cmdline_sha384[48];
+    char warning[512];                      /* what of the container image was changed, or "" */
 };
+/* Ramdisk 2 of the result: entries sorted bytewise by path, times `mtime`, inodes from 1; owners,
+ * modes, links, devices and fifos as in the container image; dev proc sys run tmp are directories.
+ *
+ * newc has no extended attributes, so file capabilities go into cage/xattrs, which is there only if
+ * there are any: one line a file, sorted by path,
+ *     <hex of the path below rootfs/> TAB security.capability TAB <hex of the value> LF
+ * PID 1 applies them: open the path beneath rootfs with RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS, it
+ * must be a regular file, fsetxattr. Hard links of one file have a line each (the same value). */
 int ev_image_build(const struct ev_image_build *b, const struct ev_image_watch *watch,
                    struct ev_image_result *out, struct ev_err *err) EV_MUST_USE;
 

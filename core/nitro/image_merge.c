@@ -149,6 +149,9 @@ static void remove_lower(struct ev_merge *m, uint32_t top, bool keep_top)
     struct ev_tree *t = &m->tree;
     uint32_t i = top, up, next;
 
+    if (t->node[top].cleaned == m->layer)
+        return;                                 /* a second time finds nothing: no quadratic walks */
+    t->node[top].cleaned = m->layer;
     while (t->node[i].child != EV_TREE_NONE)
         i = t->node[i].child;
     for (;;) {

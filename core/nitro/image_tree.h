@@ -25,6 +25,7 @@ struct ev_node {
     uint16_t name_len, mode;
     uint64_t data;                              /* file: offset in its source; link: arena; device: major, minor */
     uint16_t source, layer;
+    uint16_t cleaned;                           /* layer that took away all that lower ones had below */
 };
 
 struct ev_tree {
