@@ -1,0 +1,26 @@
+/* box.h — what the bindings of codec, crypto and nitro share: a byte buffer that Lua's collector owns
+ * (so that nothing leaks when a push raises), and the certificate and key objects. */
+#ifndef EV_SCRIPT_BOX_H
+#define EV_SCRIPT_BOX_H
+
+#include "crypto/cert.h"
+#include "script/script.h"
+
+/* Pushes a userdata that holds an empty buffer with this maximum. */
+EV_MAY_RAISE struct ev_buf *ev_lua_push_buf(lua_State *L, size_t max);
+/* Pushes the content as a string and frees the buffer; returns 1. */
+EV_MAY_RAISE int ev_lua_return_buf(lua_State *L, struct ev_buf *b);
+
+/* Box first, then acquire: pushes a userdata whose pointer is NULL and that frees what is put there. */
+EV_MAY_RAISE struct ev_cert **ev_lua_box_cert(lua_State *L);
+EV_MAY_RAISE struct ev_key **ev_lua_box_key(lua_State *L);
+EV_MAY_RAISE struct ev_cert *ev_lua_check_cert(lua_State *L, int arg);      /* borrowed */
+EV_MAY_RAISE struct ev_key *ev_lua_check_key(lua_State *L, int arg);
+/* A field of a table argument; NULL when it is nil. Borrowed. */
+EV_MAY_RAISE struct ev_cert *ev_lua_field_cert(lua_State *L, int table, const char *name);
+EV_MAY_RAISE struct ev_key *ev_lua_field_key(lua_State *L, int table, const char *name);
+
+/* Adds image_* to the table on the top (l_image.c; the other half of ev.c.nitro). */
+void ev_lua_add_image(lua_State *L);
+
+#endif
