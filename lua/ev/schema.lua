@@ -111,7 +111,8 @@ local function missing(ctx, node, path, key, field)
   local v = field.default
   if type(v) == "table" then v = table.move(v, 1, #v, 1, {}) end
   if v == nil and field.type == "table" then
-    return M.table_of(ctx, { type = "table", keys = {}, fields = {}, line = node.line }, field.fields, path .. key .. ".")
+    local empty = { type = "table", keys = {}, fields = {}, line = node.line }
+    return M.table_of(ctx, empty, field.fields, path .. key .. ".")
   end
   return v
 end

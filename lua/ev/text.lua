@@ -25,7 +25,9 @@ end
 
 function M.lines(s)
   local list = {}
-  for line in (s:gsub("\r\n", "\n") .. (s:sub(-1) == "\n" and "" or "\n")):gmatch("(.-)\n") do list[#list + 1] = line end
+  s = s:gsub("\r\n", "\n")
+  if s:sub(-1) ~= "\n" then s = s .. "\n" end
+  for line in s:gmatch("(.-)\n") do list[#list + 1] = line end
   return list
 end
 
