@@ -69,8 +69,8 @@ static int check_kind(const struct ev_cpio_entry *e, bool top, struct ev_err *er
 
 static int check_entry(struct ev_tree *t, const struct ev_cpio_entry *e, struct ev_err *err)
 {
-    const char *base;
-    uint32_t dir, i;
+    const char *base = NULL;
+    uint32_t dir = 0, i;
     int rc;
 
     if (!is_plain(e->name))

@@ -343,7 +343,7 @@ out:
 /* index → (index →) manifest → configuration and layers. `text` holds the current document. */
 static int read_oci(struct ev_oci *o, enum ev_oci_arch arch, struct ev_buf *text, struct ev_err *err)
 {
-    const struct ev_json *descriptor;
+    const struct ev_json *descriptor = NULL;
     struct ev_json *j = NULL;
     int rc, depth = 0;
 

@@ -129,7 +129,7 @@ int ev_image_signature(ev_slice cert_pem, const struct ev_key *key, const uint8_
     struct ev_buf head = EV_BUF_INIT(16), payload = EV_BUF_INIT(PAYLOAD_MAX), tbs = EV_BUF_INIT(COSE_MAX),
                   cose = EV_BUF_INIT(COSE_MAX);
     uint8_t sig[SIG_MAX];
-    int64_t alg;
+    int64_t alg = 0;
     int rc;
 
     EV_TRY(ev_image_check_signer(cert_pem, key, 0, err));
@@ -254,7 +254,7 @@ static int check_cose(ev_slice cose, const struct ev_key *key, const uint8_t pcr
 {
     struct ev_buf want_head = EV_BUF_INIT(16), want_payload = EV_BUF_INIT(PAYLOAD_MAX), tbs = EV_BUF_INIT(COSE_MAX);
     ev_slice head, payload, sig;
-    int64_t alg;
+    int64_t alg = 0;
     int rc;
 
     EV_TRY(read_cose(cose, &head, &payload, &sig, err));
