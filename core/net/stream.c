@@ -3,11 +3,14 @@
 
 #include <assert.h>
 
+static void deliver_unread(void *ctx);
+
 void ev_stream_init(struct ev_stream *s, struct ev_rt *rt, const struct ev_stream_ops *ops)
 {
     s->magic = EV_STREAM_MAGIC;
     s->rt = rt;
     s->ops = ops;
+    s->again = (struct ev_soon){ .cb = deliver_unread, .ctx = s };
     ev_rt_opened(rt);
 }
 
@@ -44,8 +47,7 @@ void ev_stream_give_fail(struct ev_stream *s, const struct ev_err *err)
     if (s->closed || s->dead)
         return;
     s->dead = err->code < 0 ? err->code : EV_EINTERNAL;
-    s->ops->read_stop(s);
-    s->reading = false;
+    ev_stream_read_stop(s);
     if (s->cb.fail)
         s->cb.fail(s->ctx, err);
 }
@@ -69,7 +71,10 @@ void ev_stream_read_start(struct ev_stream *s)
     if (s->reading || s->closed || s->eof || s->dead)
         return;
     s->reading = true;
-    s->ops->read_start(s);
+    if (s->unread)
+        ev_soon_call(s->rt, &s->again);
+    else
+        s->ops->read_start(s);
 }
 
 void ev_stream_read_stop(struct ev_stream *s)
@@ -77,7 +82,50 @@ void ev_stream_read_stop(struct ev_stream *s)
     if (!s->reading)
         return;
     s->reading = false;
+    ev_soon_cancel(s->rt, &s->again);
     s->ops->read_stop(s);
+}
+
+static void drop_unread(struct ev_stream *s)
+{
+    ev_soon_cancel(s->rt, &s->again);
+    if (s->unread) {
+        ev_buf_fini(s->unread);
+        ev_free(s->unread);
+        s->unread = NULL;
+    }
+}
+
+static void deliver_unread(void *ctx)
+{
+    struct ev_stream *s = ctx;
+    struct ev_buf *bytes = s->unread;
+
+    s->unread = NULL;
+    if (bytes) {
+        ev_stream_give_data(s, ev_buf_slice(bytes));
+        ev_buf_fini(bytes);
+        ev_free(bytes);
+    }
+    if (ev_stream_wants(s))
+        s->ops->read_start(s);
+}
+
+void ev_stream_unread(struct ev_stream *s, ev_slice bytes)
+{
+    if (s->closed || s->dead || bytes.n == 0)
+        return;
+    if (s->reading)
+        s->ops->read_stop(s);
+    if (!s->unread) {
+        s->unread = ev_alloc(sizeof *s->unread);
+        ev_buf_init(s->unread, EV_QUEUE_MAX);
+    }
+    /* The bytes came out of one read of ours, so the limit is never near. */
+    if (ev_buf_put_slice(s->unread, bytes) < 0)
+        assert(!"unread more than was read");
+    if (s->reading)
+        ev_soon_call(s->rt, &s->again);
 }
 
 int ev_stream_write_raw(struct ev_stream *s, ev_slice bytes)
@@ -119,6 +167,7 @@ void ev_stream_close(struct ev_stream *s)
     assert(s->magic == EV_STREAM_MAGIC);
     s->closed = true;
     s->reading = false;
+    drop_unread(s);
     s->ops->close(s);
 }
 

@@ -30,6 +30,8 @@ int ev_stream_from_fd(struct ev_rt *rt, int take_fd, struct ev_stream **out, str
 void ev_stream_set_cb(struct ev_stream *s, const struct ev_stream_cb *cb, void *ctx);
 void ev_stream_read_start(struct ev_stream *s);
 void ev_stream_read_stop(struct ev_stream *s);
+/* Bytes of the last data that belong to whoever reads next (TLS, a relay): delivered first. */
+void ev_stream_unread(struct ev_stream *s, ev_slice bytes);
 int ev_stream_write(struct ev_stream *s, ev_slice bytes) EV_MUST_USE;   /* -ENOBUFS past 16 MiB queued */
 size_t ev_stream_queued(const struct ev_stream *s);
 void ev_stream_shutdown(struct ev_stream *s);           /* after what is queued: FIN / close_notify */

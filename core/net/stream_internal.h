@@ -35,6 +35,8 @@ struct ev_stream {
     void *ctx;
     bool reading, eof, shut, closed;
     int dead;                                   /* the error that ended it, or 0 */
+    struct ev_buf *unread;                      /* given back by a reader, or NULL */
+    struct ev_soon again;                       /* delivers it */
     void (*freed)(void *);                      /* for the layer above: no memory of s is left */
     void *freed_ctx;
 };
@@ -46,6 +48,11 @@ void ev_stream_give_data(struct ev_stream *s, ev_slice bytes);
 void ev_stream_give_eof(struct ev_stream *s);
 void ev_stream_give_fail(struct ev_stream *s, const struct ev_err *err);
 void ev_stream_give_drained(struct ev_stream *s);
+/* Whether the owner takes data now. */
+static inline bool ev_stream_wants(const struct ev_stream *s)
+{
+    return s->reading && !s->closed && !s->dead && !s->unread;
+}
 /* Without the limit of 16 MiB; the layer above has its own. */
 int ev_stream_write_raw(struct ev_stream *s, ev_slice bytes) EV_MUST_USE;
 

@@ -17,9 +17,10 @@ struct ev_tls_server_conf {
 };
 int ev_tls_server_new(const struct ev_tls_server_conf *conf, struct ev_tls_ctx **out, struct ev_err *err) EV_MUST_USE;
 void ev_tls_ctx_free(struct ev_tls_ctx *t);
-/* Consumes `plain`; done gets the TLS stream or the failure. Resumption is off (DESIGN §6). */
-void ev_tls_accept(struct ev_tls_ctx *t, struct ev_stream *take_plain,
-                   void (*done)(void *ctx, struct ev_stream *s, const struct ev_err *err), void *ctx);
+/* Consumes `plain`; done gets the TLS stream or the failure. Resumption is off (DESIGN §6). The stream
+ * returned is the one that done will get: closing it before that cancels the handshake, silently. */
+struct ev_stream *ev_tls_accept(struct ev_tls_ctx *t, struct ev_stream *take_plain,
+                                void (*done)(void *ctx, struct ev_stream *s, const struct ev_err *err), void *ctx);
 
 /* Client. WebPKI is off when `accept_peer` is given: that function alone decides (attestation), and
  * it is called before one byte of application data can be written. */
@@ -29,10 +30,16 @@ struct ev_tls_client_conf {
     void *ctx;
     const char *ca_file;                /* PEM bundle; NULL = system's */
     uint64_t timeout_ms;                /* 0 = 15 s */
+    const char *alpn;                   /* one protocol to offer, or NULL */
 };
-void ev_tls_connect(struct ev_rt *rt, const struct ev_tls_client_conf *conf, struct ev_stream *take_plain,
-                    void (*done)(void *ctx, struct ev_stream *s, const struct ev_err *err), void *ctx);
-/* RFC 8446 §7.5 exporter of this connection. */
+/* Returns the pending stream, as ev_tls_accept does. `conf` is copied. */
+struct ev_stream *ev_tls_connect(struct ev_rt *rt, const struct ev_tls_client_conf *conf, struct ev_stream *take_plain,
+                                 void (*done)(void *ctx, struct ev_stream *s, const struct ev_err *err), void *ctx);
+/* RFC 8446 §7.5 exporter of this connection, empty context. Refused below TLS 1.3. */
 int ev_tls_exporter(struct ev_stream *s, const char *label, uint8_t out[32], struct ev_err *err) EV_MUST_USE;
+/* Of an open TLS stream; "" when there is none, or when s is no TLS stream. Borrowed from s. */
+const char *ev_tls_alpn(const struct ev_stream *s);
+const char *ev_tls_sni(const struct ev_stream *s);
+const char *ev_tls_version(const struct ev_stream *s);          /* "TLSv1.3" */
 
 #endif
