@@ -16,12 +16,13 @@ enum { ST_HEAD, ST_LENGTH, ST_SIZE_FIRST, ST_SIZE, ST_EXT, ST_SIZE_LF, ST_CHUNK,
 enum { CHUNK_DIGITS = 15 };                         /* far below what 64 bits hold */
 
 /* Where in a head or in trailers the scanner is. */
-enum { SC_FIRST, SC_FIRST_LF, SC_START, SC_START_LF, SC_LINE, SC_NAME, SC_VALUE, SC_VALUE_LF, SC_END_LF, SC_DONE };
+enum { SC_FIRST, SC_FIRST_LF, SC_BEGIN, SC_START, SC_START_LF, SC_LINE, SC_NAME, SC_VALUE, SC_VALUE_LF, SC_END_LF, SC_DONE };
 
 /* ---- scanner ---- */
 
 static const char *const scan_wrong[] = {
     [SC_FIRST] = "not an HTTP message", [SC_FIRST_LF] = "CR without LF",
+    [SC_BEGIN] = "not an HTTP message",
     [SC_START] = "a byte that no start line may have", [SC_START_LF] = "CR without LF",
     [SC_LINE] = "a line that does not begin with a field name", [SC_NAME] = "a byte that no field name may have",
     [SC_VALUE] = "a byte that no field value may have", [SC_VALUE_LF] = "CR without LF", [SC_END_LF] = "CR without LF",
@@ -35,6 +36,8 @@ static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
         if (c == '\r' && p->kind == EV_HTTP1_REQUEST)
             return SC_FIRST_LF;         /* one empty line before a request is forgiven (RFC 9112 §2.2) */
         return ev_http1_isa(c, EV_HTTP1_TOKEN) ? SC_START : -1;
+    case SC_BEGIN:
+        return ev_http1_isa(c, EV_HTTP1_TOKEN) ? SC_START : -1;
     case SC_START:
         if (c == '\r')
             return SC_START_LF;
@@ -46,6 +49,7 @@ static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
     case SC_VALUE:
         return c == '\r' ? SC_VALUE_LF : ev_http1_isa(c, EV_HTTP1_VALUE) ? SC_VALUE : -1;
     case SC_FIRST_LF:
+        return c == '\n' ? SC_BEGIN : -1;
     case SC_START_LF:
     case SC_VALUE_LF:
         return c == '\n' ? SC_LINE : -1;

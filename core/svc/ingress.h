@@ -10,6 +10,18 @@
 #include "net/stream.h"
 #include "net/tls.h"
 
+/* Deadlines in milliseconds; 0 = the default in brackets. */
+struct ev_ingress_times {
+    uint32_t head;          /* a head, from its first byte (a connection's first: from accept) [10 s] */
+    uint32_t idle;          /* between two requests of a connection [75 s] */
+    uint32_t connect;       /* to the app [5 s] */
+    uint32_t body;          /* silence in a request's body [60 s] */
+    uint32_t answer;        /* from the end of a request to the head of its answer [120 s] */
+    uint32_t silent;        /* silence in an answer's body, in an upgraded connection, in a raw relay [1 h] */
+    uint32_t stalled;       /* a client that takes nothing of what is queued for it [60 s] */
+    uint32_t linger;        /* after our last byte, for the client to end too [2 s] */
+};
+
 struct ev_ingress_conf {
     struct ev_rt *rt;
     int take_listen_fd;
@@ -21,7 +33,8 @@ struct ev_ingress_conf {
     /* `/.well-known/attestation`: fills base64 document text; before authentication. NULL = 404. */
     int (*attestation)(void *ctx, struct ev_buf *out, struct ev_err *err);
     void *ctx;
-    uint32_t max_connections;                   /* 0 = 4096 */
+    uint32_t max_connections;                   /* 0 = 4096; what comes above that is closed */
+    const struct ev_ingress_times *times;       /* NULL = all defaults */
 };
 struct ev_ingress;
 int ev_ingress_open(const struct ev_ingress_conf *conf, struct ev_ingress **out, struct ev_err *err) EV_MUST_USE;
