@@ -20,6 +20,7 @@ static const struct ev_lua_module modules[] = {
     { "ev.c.task", luaopen_ev_task },
     { "ev.c.sys", luaopen_ev_sys },
     { "ev.c.fs", luaopen_ev_fs },
+    { "ev.c.codec", luaopen_ev_codec },
     { NULL, NULL }
 };
 
