@@ -32,8 +32,8 @@ struct ev_expect {
     bool has_user_data, has_nonce, has_public_key;
     ev_slice user_data, nonce, public_key;
     int64_t at_ms;                                  /* validation time */
-    int64_t max_age_ms;                             /* 0 = no bound on |at - timestamp| */
-    int64_t future_skew_ms;                         /* 0 = 5 minutes */
+    int64_t max_age_ms;                             /* 0 = no bound on at - timestamp */
+    int64_t future_skew_ms;                         /* bound on timestamp - at; 0 = 5 minutes */
 };
 
 struct ev_attest {
@@ -50,15 +50,17 @@ struct ev_attest {
 
 void ev_attest_fini(struct ev_attest *a);           /* idempotent; zeroed struct is fine */
 
-/* Authenticity, then policy; everything judged from one decode. `out` is filled as far as decoding
- * came, also on failure (for reports). On failure err->code = EV_EVERIFY (or EV_ECONFIG for
+/* Authenticity, then policy; everything judged from one decode. `out` is overwritten (ev_attest_fini
+ * it before a second use) and filled as far as decoding came, also on failure (for reports); with
+ * unusable expectations nothing is decoded. An expected empty slice is unusable. On failure err->code = EV_EVERIFY (or EV_ECONFIG for
  * unusable expectations) and err->reason is one of: doc-size doc-cbor doc-cose doc-alg doc-payload
  * cert-* doc-signature doc-timestamp no-expectation debug pcr-missing pcr-mismatch nonce user-data
  * public-key too-old. */
 int ev_attest_verify(ev_slice doc, const struct ev_trust *trust, const struct ev_expect *expect,
                      struct ev_attest *out, struct ev_err *err) EV_MUST_USE;
 
-/* Finds the document in a cage's certificate: the longest first label of the SAN DNS names, hex. */
+/* Finds the document in a cage's certificate: the longest first label of the SAN DNS names, hex.
+ * Appends to `doc`. Reasons: doc-missing, doc-size. */
 int ev_attest_from_cert(const struct ev_cert *cert, struct ev_buf *doc, struct ev_err *err) EV_MUST_USE;
 
 #endif

@@ -3,7 +3,9 @@
  * DESIGN §4.10: /dev/nsm if present, else the descriptor that the simulator handed over (number
  * EV_SIM_NSM_FD, a SOCK_SEQPACKET socket), else failure. Nothing else switches that.
  * On the socket one packet = one CBOR request, one packet = one CBOR response (same bytes as the
- * ioctl carries: request <= 4096, response <= 12288). Calls block (at most 120 s). */
+ * ioctl carries: request <= 4096, response <= 12288). Calls block (at most 120 s). One caller at a
+ * time. After a failed exchange over the socket the client is dead (a late answer must not be taken
+ * for that of the next request): every later call fails with -EPIPE. */
 #ifndef EV_NITRO_NSM_H
 #define EV_NITRO_NSM_H
 
@@ -24,8 +26,13 @@ struct ev_nsm_info {
 
 int ev_nsm_open(struct ev_nsm **out, struct ev_err *err) EV_MUST_USE;
 int ev_nsm_from_fd(int take_fd, struct ev_nsm **out, struct ev_err *err) EV_MUST_USE;   /* socket */
+int ev_nsm_from_device(int take_fd, struct ev_nsm **out, struct ev_err *err) EV_MUST_USE;   /* ioctl */
+/* How long a call over the socket may take; 0 = 120 s, as the hardware's driver. */
+void ev_nsm_set_timeout(struct ev_nsm *n, int ms);
 void ev_nsm_close(struct ev_nsm *n);
 bool ev_nsm_simulated(const struct ev_nsm *n);
+/* What the NSM itself refuses fails with its word as reason ("ReadOnlyIndex", "InputTooLarge", ...):
+ * -EPERM, -EMSGSIZE, -EINVAL, else -EIO. An answer that is not well formed is EV_EPARSE. */
 int ev_nsm_describe(struct ev_nsm *n, struct ev_nsm_info *out, struct ev_err *err) EV_MUST_USE;
 int ev_nsm_random(struct ev_nsm *n, void *p, size_t len, struct ev_err *err) EV_MUST_USE;
 int ev_nsm_pcr(struct ev_nsm *n, unsigned index, bool *locked, uint8_t value[48], struct ev_err *err) EV_MUST_USE;

@@ -12,11 +12,13 @@
 struct ev_nsm_sim;
 
 struct ev_nsm_sim_conf {
-    const struct ev_cert *root;
-    const struct ev_key *root_key;
-    const char *module_id;          /* NULL: "i-<16 hex>sim-enc..." made at random; must look real */
-    struct ev_pcrs pcrs;            /* PCR0..4, 8 as measured from the EIF */
+    struct ev_cert *root;           /* a reference of its own is taken of both */
+    struct ev_key *root_key;
+    const char *module_id;          /* NULL: "i-<17 hex>-enc<16 hex>", at random; else of that form */
+    struct ev_pcrs pcrs;            /* PCR0..4, 8 as measured from the EIF; absent ones are zero */
     bool debug;                     /* reports PCR0, 1, 2, 8 as zero */
+    int64_t (*clock_ms)(void *arg); /* NULL: the real one; for tests */
+    void *clock_arg;
 };
 
 int ev_nsm_sim_make_root(struct ev_cert **cert, struct ev_key **key, struct ev_err *err) EV_MUST_USE;
