@@ -12,8 +12,8 @@
 struct ev_nsm_sim;
 
 struct ev_nsm_sim_conf {
-    struct ev_cert *root;           /* a reference of its own is taken of both */
-    struct ev_key *root_key;
+    const struct ev_cert *root;     /* a reference of its own is taken of both */
+    const struct ev_key *root_key;
     const char *module_id;          /* NULL: "i-<17 hex>-enc<16 hex>", at random; else of that form */
     struct ev_pcrs pcrs;            /* PCR0..4, 8 as measured from the EIF; absent ones are zero */
     bool debug;                     /* reports PCR0, 1, 2, 8 as zero */

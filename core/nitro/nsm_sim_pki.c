@@ -176,8 +176,8 @@ static bool is_module_id(const char *s)
     return n > 0 && s[4 + n] == 0;
 }
 
-int ev_sim_pki_new(struct ev_cert *root, struct ev_key *root_key, const char *module_id, int64_t now_ms,
-                   struct ev_sim_pki **out, struct ev_err *err)
+int ev_sim_pki_new(const struct ev_cert *root, const struct ev_key *root_key, const char *module_id,
+                   int64_t now_ms, struct ev_sim_pki **out, struct ev_err *err)
 {
     struct ev_sim_pki *p = ev_alloc(sizeof *p);
     struct ev_key *key = NULL;
@@ -188,7 +188,8 @@ int ev_sim_pki_new(struct ev_cert *root, struct ev_key *root_key, const char *mo
         goto out;
     }
     memcpy(p->module_id, module_id, strlen(module_id));
-    p->level[ROOT] = (struct level){ ev_cert_ref(root), ev_key_ref(root_key) };
+    /* Counting a reference is no change that anyone can see. */
+    p->level[ROOT] = (struct level){ ev_cert_ref((struct ev_cert *)root), ev_key_ref((struct ev_key *)root_key) };
     EV_TRY(ev_cert_key(root, &key, err));
     if (ev_key_curve(key) != EV_P384 || !ev_key_is_private(root_key) || !ev_key_same_public(key, root_key) ||
         ev_cert_der(root).n > EV_SIM_CERT_MAX) {

@@ -13,8 +13,8 @@ enum { EV_SIM_MODULE_ID_MAX = 48 };     /* a common name has 64 characters */
 struct ev_sim_pki;
 
 /* Takes references. `module_id` is "i-HEX-encHEX". */
-int ev_sim_pki_new(struct ev_cert *root, struct ev_key *root_key, const char *module_id, int64_t now_ms,
-                   struct ev_sim_pki **out, struct ev_err *err) EV_MUST_USE;
+int ev_sim_pki_new(const struct ev_cert *root, const struct ev_key *root_key, const char *module_id,
+                   int64_t now_ms, struct ev_sim_pki **out, struct ev_err *err) EV_MUST_USE;
 void ev_sim_pki_free(struct ev_sim_pki *p);
 /* A new leaf when less than half an hour of it is left, and new authorities where they would not
  * outlive that leaf. On failure everything is as it was. */
