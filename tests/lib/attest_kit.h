@@ -16,9 +16,10 @@
 #define KIT_NOW INT64_C(1800000000000)      /* every kit certificate is valid then */
 enum { KIT_LEVELS = 5, KIT_LEAF = 4, KIT_HOUR = 3600 * 1000 };
 
+static struct ev_err kit_err;               /* for calls inside MUST */
 #define MUST(expr) \
-    do { struct ev_err err_ = EV_ERR_INIT; struct ev_err *const err = &err_; (void)err; \
-         if ((expr) < 0) { printf("Bail out! %s:%d: %s: %s\n", __FILE__, __LINE__, #expr, err_.msg); exit(1); } } while (0)
+    do { if ((expr) < 0) { printf("Bail out! %s:%d: %s: %s\n", __FILE__, __LINE__, #expr, kit_err.msg); exit(1); } \
+    } while (0)
 
 struct kit_pki {
     struct ev_cert *cert[KIT_LEVELS];       /* root, regional, zonal, instance, leaf */
@@ -60,8 +61,8 @@ static inline void kit_pki_make(struct kit_pki *p, kit_tweak *tweak)
 
         if (tweak)
             tweak(i, &conf);
-        MUST(ev_key_generate(EV_P384, &p->key[i], err));
-        MUST(ev_cert_make(&conf, p->key[i], i ? p->cert[i - 1] : NULL, p->key[i ? i - 1 : 0], &p->cert[i], err));
+        MUST(ev_key_generate(EV_P384, &p->key[i], &kit_err));
+        MUST(ev_cert_make(&conf, p->key[i], i ? p->cert[i - 1] : NULL, p->key[i ? i - 1 : 0], &p->cert[i], &kit_err));
     }
 }
 
@@ -171,7 +172,7 @@ static inline void kit_sign(const struct kit_doc *d, ev_slice header, ev_slice p
     MUST(ev_cbor_put_bytes(&tbs, header));
     MUST(ev_buf_putc(&tbs, 0x40));
     MUST(ev_cbor_put_bytes(&tbs, payload));
-    MUST(ev_key_sign(d->key, ev_buf_slice(&tbs), sig, err));
+    MUST(ev_key_sign(d->key, ev_buf_slice(&tbs), sig, &kit_err));
     ev_buf_fini(&tbs);
 }
 
@@ -207,7 +208,7 @@ static inline void kit_make(const struct kit_doc *d, struct ev_buf *out)
 static inline void kit_read(const char *path, struct ev_buf *out)
 {
     ev_buf_clear(out);
-    MUST(ev_file_read(path, out, err));
+    MUST(ev_file_read(path, out, &kit_err));
 }
 
 #endif

@@ -417,7 +417,7 @@ static bool debug_of(uint32_t present, bool zero0, bool zero1, bool zero2)
         memset(d.pcrs.value[i], zero[i] ? 0 : 1, EV_PCR_LEN);
     kit_payload(&d, &payload);
     kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(sig, sizeof sig), &doc);
-    MUST(ev_attest_decode(ev_buf_slice(&doc), &p, &a, err));
+    MUST(ev_attest_decode(ev_buf_slice(&doc), &p, &a, &kit_err));
     debug = a.debug;
     ev_attest_fini(&a);
     ev_buf_fini(&payload);
