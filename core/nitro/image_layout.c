@@ -69,7 +69,7 @@ static int check_kind(const struct ev_cpio_entry *e, bool top, struct ev_err *er
 
 static int check_entry(struct ev_tree *t, const struct ev_cpio_entry *e, struct ev_err *err)
 {
-    const char *base = NULL;
+    const char *base = e->name;
     uint32_t dir = 0, i;
     int rc;
 

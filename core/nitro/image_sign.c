@@ -24,7 +24,7 @@ int ev_image_check_signer(ev_slice cert_pem, const struct ev_key *key, int64_t n
 {
     struct ev_cert *cert = NULL;
     struct ev_key *public_key = NULL;
-    int64_t alg, from, until;
+    int64_t alg = 0, from, until;
     int rc;
 
     if (!key || cert_pem.n == 0)

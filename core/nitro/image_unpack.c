@@ -20,11 +20,11 @@
 #include "codec/crc32.h"
 #include "nitro/image_int.h"
 
-enum { COPY_STEP = 1 << 18, LINK_SETS_MAX = 1 << 20 };
+enum { COPY_STEP = 1 << 18, LINK_SETS_MAX = 1 << 20, LINK_BUCKETS = 4096 };
 
 /* First name of a set of hard links within one archive. */
 struct link_set {
-    uint32_t ino, mode;
+    uint32_t ino, mode, next;                   /* next: in the same bucket */
     char *name;
 };
 
@@ -36,6 +36,7 @@ struct unpack {
     int dir;
     struct link_set *set;
     size_t n_sets, sets_cap;
+    uint32_t bucket[LINK_BUCKETS];              /* by inode: number + 1 of a set, or 0 */
     uint8_t *block;
 };
 
@@ -106,18 +107,20 @@ static int make_room(struct unpack *u, const char *base, const struct ev_cpio_en
     return 0;
 }
 
-static const char *linked_name(struct unpack *u, const struct ev_cpio_entry *e)
+static const char *linked_name(const struct unpack *u, const struct ev_cpio_entry *e)
 {
     if (e->nlink < 2)
         return NULL;
-    for (size_t i = 0; i < u->n_sets; i++)
-        if (u->set[i].ino == e->ino && (u->set[i].mode & S_IFMT) == (e->mode & S_IFMT))
-            return u->set[i].name;
+    for (uint32_t i = u->bucket[e->ino % LINK_BUCKETS]; i != 0; i = u->set[i - 1].next)
+        if (u->set[i - 1].ino == e->ino && (u->set[i - 1].mode & S_IFMT) == (e->mode & S_IFMT))
+            return u->set[i - 1].name;
     return NULL;
 }
 
 static int remember_link(struct unpack *u, const struct ev_cpio_entry *e, struct ev_err *err)
 {
+    uint32_t *b = &u->bucket[e->ino % LINK_BUCKETS];
+
     if (e->nlink < 2)
         return 0;
     if (u->n_sets == LINK_SETS_MAX)
@@ -126,7 +129,8 @@ static int remember_link(struct unpack *u, const struct ev_cpio_entry *e, struct
         u->sets_cap = u->sets_cap ? u->sets_cap * 2 : 64;
         u->set = ev_realloc(u->set, sizeof *u->set * u->sets_cap);
     }
-    u->set[u->n_sets++] = (struct link_set){ e->ino, e->mode, ev_strdup(e->name) };
+    u->set[u->n_sets++] = (struct link_set){ e->ino, e->mode, *b, ev_strdup(e->name) };
+    *b = (uint32_t)u->n_sets;
     return 0;
 }
 
@@ -222,7 +226,7 @@ static int put_node(struct unpack *u, const struct ev_cpio_entry *e, const char 
     int rc = try_link(u, e, base, err);
 
     if (rc != 0)
-        return rc < 0 && err && err->code == -ENOENT ? 0 : rc < 0 ? rc : 0;
+        return rc == -ENOENT || rc > 0 ? 0 : rc;            /* -ENOENT: the first was not permitted */
     if (mknodat(u->dir, base, type | 0600, makedev(e->rdev_major, e->rdev_minor)) < 0)
         return errno == EPERM ? 0 : ev_fail_errno(err, "create %s", e->name);
     if ((rc = set_owner(u, base, e, err)) < 0)
@@ -276,6 +280,7 @@ static void forget_links(struct unpack *u)
     for (size_t i = 0; i < u->n_sets; i++)
         ev_free(u->set[i].name);
     u->n_sets = 0;
+    memset(u->bucket, 0, sizeof u->bucket);
 }
 
 /* Every archive of a ramdisk, one after the other, each with its own set of hard links. */
