@@ -26,7 +26,8 @@ struct tar_entry {
 
 __attribute__((unused)) static void tar_octal(char *field, size_t n, unsigned long long v)
 {
-    snprintf(field, n, "%0*llo", (int)n - 1, v);
+    for (field[--n] = '\0'; n-- > 0; v >>= 3)
+        field[n] = (char)('0' + (v & 7));
 }
 
 __attribute__((unused)) static void tar_raw(struct ev_buf *b, const char *name, char type, const char *link, unsigned mode,
@@ -51,7 +52,7 @@ __attribute__((unused)) static void tar_raw(struct ev_buf *b, const char *name, 
     tar_octal(h + 337, 8, minor);
     for (size_t i = 0; i < sizeof h; i++)
         sum += (unsigned char)h[i];
-    snprintf(h + 148, 8, "%06o", sum);
+    tar_octal(h + 148, 7, sum);
     MUST(ev_buf_put(b, h, sizeof h));
 }
 
