@@ -15,125 +15,33 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "role/mounts.h"
 #include "role/rootfs.h"
-
-struct option { const char *key, *value; };
-
-/* A new file system, not yet anywhere. → fd of the mount. */
-static int new_mount(const char *type, const struct option *opt, unsigned attr, struct ev_err *err)
-{
-    int fs = fsopen(type, FSOPEN_CLOEXEC), fd;
-
-    if (fs < 0)
-        return ev_fail_errno(err, "fsopen %s", type);
-    for (; opt && opt->key; opt++)
-        if (fsconfig(fs, FSCONFIG_SET_STRING, opt->key, opt->value, 0) < 0)
-            goto fail;
-    if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0 || (fd = fsmount(fs, FSMOUNT_CLOEXEC, attr)) < 0)
-        goto fail;
-    close(fs);
-    return fd;
-fail:
-    ev_fail_errno(err, "mount %s", type);
-    close(fs);
-    return err ? err->code : -EIO;
-}
-
-static int attach(int mount_fd, int target_fd, const char *what, struct ev_err *err)
-{
-    if (move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
-        return ev_fail_errno(err, "mount on %s", what);
-    return 0;
-}
-
-/* New file system on the real directory root/name. → fd of the mount, usable as a directory. */
-static int mount_on(int root, const char *name, const char *type, const struct option *opt, unsigned attr,
-                    struct ev_err *err)
-{
-    int target = -1, fd = -1, rc;
-
-    EV_TRY(target = ev_root_dir(root, name, err));
-    EV_TRY(fd = new_mount(type, opt, attr, err));
-    EV_TRY(attach(fd, target, name, err));
-out:
-    if (target >= 0)
-        close(target);
-    if (rc < 0 && fd >= 0)
-        close(fd);
-    return rc < 0 ? rc : fd;
-}
-
-/* --- /dev ----------------------------------------------------------------------------------- */
-
-static const struct { const char *name; unsigned major, minor; } nodes[] = {
-    { "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 }, { "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 } };
-static const struct { const char *name, *to; } links[] = {
-    { "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
-    { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" } };
-
-/* Clones one file of the runtime's /dev onto an empty file: in a user namespace nodes cannot be made. */
-static int bind_node(int dev, const char *name, struct ev_err *err)
-{
-    char from[32];
-    int file = -1, tree = -1, rc;
-
-    snprintf(from, sizeof(from), "/dev/%s", name);
-    EV_TRY(file = ev_root_open(dev, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666, EV_ROOT_NO_LINKS));
-    if ((tree = open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
-        rc = -errno;
-    else
-        rc = attach(tree, file, from, NULL);
-out:
-    if (file >= 0)
-        close(file);
-    if (tree >= 0)
-        close(tree);
-    return rc < 0 ? ev_fail(err, rc, "/dev/%s: %s", name, ev_err_text(rc)) : 0;
-}
-
-static int make_nodes(int dev, struct ev_err *err)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < EV_COUNT(nodes) && rc == 0; i++) {
-        if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) == 0)
-            rc = fchmodat(dev, nodes[i].name, 0666, 0) < 0 ? ev_fail_errno(err, "/dev/%s", nodes[i].name) : 0;
-        else if (errno == EPERM)
-            rc = bind_node(dev, nodes[i].name, err);
-        else
-            rc = ev_fail_errno(err, "create /dev/%s", nodes[i].name);
-    }
-    for (size_t i = 0; i < EV_COUNT(links) && rc == 0; i++)
-        if (symlinkat(links[i].to, dev, links[i].name) < 0)
-            rc = ev_fail_errno(err, "link /dev/%s", links[i].name);
-    return rc;
-}
 
 static int mount_pts(int dev, struct ev_err *err)
 {
-    static const struct option with_tty[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "gid", "5" }, { NULL, NULL } };
-    static const struct option plain[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { NULL, NULL } };
-    int fd = mount_on(dev, "pts", "devpts", with_tty, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NULL);
+    static const struct ev_mount_option with_tty[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "gid", "5" }, { NULL, NULL } };
+    static const struct ev_mount_option plain[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { NULL, NULL } };
+    int fd = ev_mount_on(dev, "pts", "devpts", with_tty, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NULL);
 
     if (fd < 0)         /* one mapped id only (an ordinary user's simulator): gid 5 does not exist */
-        fd = mount_on(dev, "pts", "devpts", plain, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+        fd = ev_mount_on(dev, "pts", "devpts", plain, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     return fd;
 }
 
 static int mount_dev(int root, struct ev_err *err)
 {
-    static const struct option small[] = { { "mode", "0755" }, { "size", "256k" }, { "nr_inodes", "512" }, { NULL, NULL } };
-    static const struct option shared[] = { { "mode", "1777" }, { NULL, NULL } };
+    static const struct ev_mount_option small[] = { { "mode", "0755" }, { "size", "256k" }, { "nr_inodes", "512" }, { NULL, NULL } };
+    static const struct ev_mount_option shared[] = { { "mode", "1777" }, { NULL, NULL } };
     int dev = -1, fd = -1, rc;
 
-    EV_TRY(dev = mount_on(root, "dev", "tmpfs", small, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err));
-    EV_TRY(make_nodes(dev, err));
+    EV_TRY(dev = ev_mount_on(root, "dev", "tmpfs", small, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err));
+    EV_TRY(ev_mount_nodes(dev, err));
     EV_TRY(fd = mount_pts(dev, err));
     close(fd);
-    EV_TRY(fd = mount_on(dev, "shm", "tmpfs", shared,
+    EV_TRY(fd = ev_mount_on(dev, "shm", "tmpfs", shared,
                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err));
     close(fd);
 out:
@@ -159,11 +67,11 @@ enum { LOCKED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
 
 static int hidden_source(mode_t mode, struct ev_err *err)
 {
-    static const struct option empty[] = { { "mode", "0555" }, { "size", "4k" }, { "nr_inodes", "2" }, { NULL, NULL } };
+    static const struct ev_mount_option empty[] = { { "mode", "0555" }, { "size", "4k" }, { "nr_inodes", "2" }, { NULL, NULL } };
     int fd;
 
     if (S_ISDIR(mode))
-        return new_mount("tmpfs", empty, LOCKED | MOUNT_ATTR_RDONLY, err);
+        return ev_mount_new("tmpfs", empty, LOCKED | MOUNT_ATTR_RDONLY, err);
     fd = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     return fd < 0 ? ev_fail_errno(err, "clone /dev/null") : fd;
 }
@@ -197,7 +105,7 @@ static int cover(int base, const char *path, bool hide, struct ev_err *err)
         rc = ev_fail_errno(err, "stat");
     EV_TRY(rc);
     EV_TRY(source = hide ? hidden_source(st.st_mode, err) : fixed_source(target, err));
-    EV_TRY(attach(source, target, path, err));
+    EV_TRY(ev_mount_attach(source, target, path, err));
 out:
     if (rc < 0)
         ev_err_wrap(err, "%s", path);
@@ -220,7 +128,7 @@ static int mount_proc(int root, struct ev_err *err)
 {
     int fd = -1, rc;
 
-    EV_TRY(fd = mount_on(root, "proc", "proc", NULL, LOCKED, err));
+    EV_TRY(fd = ev_mount_on(root, "proc", "proc", NULL, LOCKED, err));
     EV_TRY(cover_all(fd, proc_hidden, EV_COUNT(proc_hidden), true, err));
     EV_TRY(cover_all(fd, proc_fixed, EV_COUNT(proc_fixed), false, err));
 out:
@@ -235,7 +143,7 @@ static int mount_sys(int root, struct ev_err *err)
 {
     int fd = -1, rc;
 
-    EV_TRY(fd = mount_on(root, "sys", "sysfs", NULL, LOCKED | MOUNT_ATTR_RDONLY, err));
+    EV_TRY(fd = ev_mount_on(root, "sys", "sysfs", NULL, LOCKED | MOUNT_ATTR_RDONLY, err));
     EV_TRY(cover_all(fd, sys_hidden, EV_COUNT(sys_hidden), true, err));
 out:
     if (fd >= 0)
@@ -282,7 +190,7 @@ static int clone_root(const char *rootfs, struct ev_err *err)
     if (rc < 0)
         rc = ev_fail_errno(err, "clone %s", rootfs);
     EV_TRY(rc);
-    EV_TRY(attach(tree, dir, rootfs, err));
+    EV_TRY(ev_mount_attach(tree, dir, rootfs, err));
 out:
     if (base >= 0)
         close(base);

@@ -210,6 +210,11 @@ int ev_app_start(struct ev_app *a, struct ev_rt *rt, void (*exited)(void *ctx, i
     return 0;
 }
 
+int ev_app_pid(const struct ev_app *a)
+{
+    return a ? a->pid : -1;
+}
+
 void ev_app_signal(struct ev_app *a, int signum)
 {
     if (tell(a, EV_APP_SIGNAL, signum) < 0)

@@ -34,6 +34,7 @@ struct ev_app;
 /* Starts appinit and waits until the app is contained. out_fd: where the app's output goes. */
 int ev_app_prepare(int out_fd, struct ev_app **out, struct ev_err *err) EV_MUST_USE;
 /* Lets the app's first instruction run; `exited` fires once, on the loop. */
+int ev_app_pid(const struct ev_app *a);
 int ev_app_start(struct ev_app *a, struct ev_rt *rt, void (*exited)(void *ctx, int code, int signum), void *ctx,
                  struct ev_err *err) EV_MUST_USE;
 /* SIGTERM now, SIGKILL after EV_APP_GRACE_MS. */
