@@ -39,7 +39,7 @@ override CFLAGS += -O1 -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-r
 SANLD := -fsanitize=$(SAN)
 endif
 ALL_CFLAGS = $(CSTD) $(WARN) $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -Icore -I$(THIRD)/llhttp -I$(O)/gen $(PKG_CFLAGS)
-LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANLD)
+LDFLAGS += -pie -Wl,--build-id=none -Wl,-z,relro,-z,now -Wl,--as-needed $(SANLD)
 
 CORE := $(filter-out core/main.c,$(sort $(wildcard core/*/*.c)))
 OBJ := $(CORE:core/%.c=$(O)/obj/%.o) $(O)/obj/third/llhttp.o $(O)/obj/third/llhttp_api.o \

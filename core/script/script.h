@@ -80,5 +80,6 @@ int luaopen_ev_proc(lua_State *L);
 int luaopen_ev_net(lua_State *L);
 int luaopen_ev_http(lua_State *L);
 int luaopen_ev_repl(lua_State *L);
+int luaopen_ev_ramdisk(lua_State *L);
 
 #endif

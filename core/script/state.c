@@ -21,6 +21,7 @@ static const struct ev_lua_module modules[] = {
     { "ev.c.sys", luaopen_ev_sys },
     { "ev.c.fs", luaopen_ev_fs },
     { "ev.c.codec", luaopen_ev_codec },
+    { "ev.c.ramdisk", luaopen_ev_ramdisk },
     { NULL, NULL }
 };
 
