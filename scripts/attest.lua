@@ -134,8 +134,9 @@ local function default_target(cfg)
 end
 
 local function judge_cage(ctx, cfg, trust, expect, verdict)
-  local opts, word, e = ctx.opts, ctx.args.target, nil
+  local opts, word = ctx.opts, ctx.args.target
   if not word then
+    local e
     word, e = default_target(cfg)
     if not word then return nil, e end
   end

@@ -153,7 +153,8 @@ return function(ctx)
   local dir = fs.expand(opts.output or "./")
   local path = fs.join(dir, "cage.toml")
   if fs.exists(path) and not opts.force then
-    return nil, err.new("EEXIST", path .. " is there already", { exit = 73, hint = "edit it, or --force to replace it" })
+    return nil, err.new("EEXIST", path .. " is there already",
+      { exit = 73, hint = "edit it, or --force to replace it" })
   end
   local id, e = identity.load()
   if not id then return nil, e end

@@ -142,7 +142,10 @@ end
 -- --- verdicts ---------------------------------------------------------------------------------------
 
 local function hex_or_null(bytes) return bytes and text.hex(bytes) or json.null end
-local function time_or_null(ms) return ms and ms > 0 and text.time_format(ms, ms % 1000 ~= 0 and 3 or 0) or json.null end
+local function time_or_null(ms)
+  if not ms or ms <= 0 then return json.null end
+  return text.time_format(ms, ms % 1000 ~= 0 and 3 or 0)
+end
 
 -- A report of C as the JSON of `attest`.
 ---@param report table|nil

@@ -102,8 +102,8 @@ p, why = config.app_port(parse(minimal "[egress]\nenabled = true"), { 443 })
 t.fails(p, why, "443 is reserved", "443 is egress's")
 
 -- the measured configuration
-local full = ('name = "a"\nuuid = "u"\napp_uuid = "app_1"\nteam_uuid = "team_1"\n[auth]\nkey_digests = ["%s"]\n'):format(
-  ("A"):rep(86) .. "==")
+local full = 'name = "a"\nuuid = "u"\napp_uuid = "app_1"\nteam_uuid = "team_1"\n[auth]\nkey_digests = ["'
+  .. ("A"):rep(86) .. '=="]\n'
 cfg = parse(full)
 local app = { argv = { "/x" }, env = {}, user = "", workdir = "/", port = 8008 }
 local measured = config.measured(cfg, app)
