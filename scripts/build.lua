@@ -4,7 +4,8 @@ local image = require "ev.image"
 local text = require "ev.text"
 
 return function(ctx)
-  local result, e = build.run { opts = ctx.opts, context = ctx.args.context_path, output = ctx.opts.output, ui = ctx.ui }
+  local result, e = build.run { opts = ctx.opts, context = ctx.args.context_path, output = ctx.opts.output,
+    ui = ctx.ui }
   if not result then return nil, e end
   if ctx.json then
     ctx.out(build.report(result))

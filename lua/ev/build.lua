@@ -81,10 +81,10 @@ end
 local function base(opts, ui)
   local k, e = kernel.get(opts.kernel, ui.note)
   if not k then return nil, e end
-  local runtime, runtime_err = opts.runtime and fs.expand(opts.runtime), nil
+  local runtime = opts.runtime and fs.expand(opts.runtime)
   if not runtime then
-    runtime, runtime_err = M.runtime_path()
-    if not runtime then return nil, runtime_err end
+    runtime, e = M.runtime_path()
+    if not runtime then return nil, e end
   end
   local cmdline = opts.cmdline or M.CMDLINE
   if #cmdline > M.CMDLINE_MAX or cmdline:find("[%c]") then
