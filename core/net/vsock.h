@@ -11,6 +11,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+/* The twin's descriptor: nitro/nsm.h's EV_SIM_VSOCK_FD, said again because net does not see nitro. */
+enum { EV_TWIN_VSOCK_FD = 4 };
 enum { EV_CID_PARENT = 3, EV_PORT_HEARTBEAT = 9000, EV_PORT_INGRESS = 7777, EV_PORT_HEALTH = 7779,
        EV_PORT_EXIT = 7781 };
 
