@@ -11,7 +11,7 @@
 
 enum { ROOT, REGIONAL, ZONAL, INSTANCE, LEAF };
 enum { HOUR_S = 3600, DAY_S = 24 * HOUR_S, LEAF_LIFE_S = 3 * HOUR_S, LEAF_LEFT_S = HOUR_S / 2 };
-enum { ROOT_YEARS = 30, SUBJECT_MAX = 192, LABEL_BYTES = 8 };
+enum { ROOT_YEARS = 30, SUBJECT_MAX = 192, LABEL_BYTES = 8, INSTANCE_HEX_MAX = 32 };
 
 #define ORGANISATION "/O=ev-cage/OU=SIM"
 #define PLACE "/C=IE/ST=Dublin/L=Dublin" ORGANISATION
@@ -48,8 +48,10 @@ static void level_fini(struct level *l)
 int ev_nsm_sim_make_root(struct ev_cert **cert, struct ev_key **key, struct ev_err *err)
 {
     int64_t now_s = (int64_t)time(NULL);
+    uint8_t serial[LABEL_BYTES] = {0};          /* short: clients expect a root of at most 536 bytes */
     struct ev_cert_conf conf = {
         .subject = "/C=IE" ORGANISATION "/CN=sim.nitro-enclaves", .ca = true, .path_len = -1,
+        .serial = ev_slice_of(serial, sizeof serial),
         .not_before_ms = (now_s - DAY_S) * 1000,
         .not_after_ms = (now_s + ROOT_YEARS * INT64_C(365) * DAY_S) * 1000,
     };
@@ -57,6 +59,8 @@ int ev_nsm_sim_make_root(struct ev_cert **cert, struct ev_key **key, struct ev_e
 
     *cert = NULL;
     *key = NULL;
+    EV_TRY(ev_random(serial, sizeof serial));
+    serial[0] = (serial[0] & 0x7F) | 1;         /* neither negative nor zero */
     EV_TRY(ev_key_generate(EV_P384, key, err));
     EV_TRY(ev_cert_make(&conf, *key, NULL, *key, cert, err));
     if (ev_cert_der(*cert).n > EV_SIM_ROOT_MAX)
@@ -170,7 +174,7 @@ static bool is_module_id(const char *s)
         return false;
     n = strspn(s + 2, hex);
     s += 2 + n;
-    if (n == 0 || strncmp(s, "-enc", 4) != 0)
+    if (n == 0 || n > INSTANCE_HEX_MAX || strncmp(s, "-enc", 4) != 0)
         return false;
     n = strspn(s + 4, hex);
     return n > 0 && s[4 + n] == 0;
