@@ -1,0 +1,840 @@
+/* Tests of nitro/attest.c: one for each mistake that verifiers were seen to make (spec
+ * nsm-attestation §9, by its numbers), policy, trust anchors, documents inside certificates.
+ * Documents are made under a PKI of the test's own; genuine ones are in test_attest_golden.c. */
+#include "nitro/attest.h"
+
+#include "attest_kit.h"
+#include "codec/text.h"
+#include "crypto/digest.h"
+#include "nitro/aws_root.h"
+#include "tap.h"
+
+static struct kit_pki pki;
+static struct ev_buf doc = EV_BUF_INIT(1 << 20);
+static struct ev_attest got;
+
+static struct ev_expect any(void)
+{
+    return (struct ev_expect){ .any_measurement = true, .at_ms = KIT_NOW };
+}
+
+/* → "" or the reason. `got` holds what was reported. */
+static const char *judge_with(const struct kit_pki *trusted, ev_slice d, const struct ev_expect *e)
+{
+    struct ev_cert *roots[1] = { trusted->cert[0] };
+    struct ev_trust trust = { roots, 1, true };
+    struct ev_attest again;
+    uint8_t *exact = malloc(d.n ? d.n : 1);
+    int rc, rc2;
+
+    memcpy(exact, d.p, d.n);
+    ev_attest_fini(&got);
+    kit_err = (struct ev_err)EV_ERR_INIT;
+    rc = ev_attest_verify(ev_slice_of(exact, d.n), &trust, e, &got, &kit_err);
+    rc2 = ev_attest_verify(ev_slice_of(exact, d.n), &trust, e, &again, NULL);
+    ev_attest_fini(&again);
+    free(exact);
+    if (rc != rc2 || rc > 0 || (rc < 0 && rc != EV_EVERIFY && rc != EV_ECONFIG) || (rc < 0 && kit_err.code != rc))
+        return "an inconsistent answer";
+    return rc == 0 ? "" : kit_err.reason;
+}
+
+static void is(const struct kit_doc *d, const struct ev_expect *e, const char *reason, const char *what)
+{
+    const char *r;
+
+    kit_make(d, &doc);
+    r = judge_with(&pki, ev_buf_slice(&doc), e);
+    OK(strcmp(r, reason) == 0, "%s: %s (\"%s\" %s)", what, *reason ? reason : "accepted", r, kit_err.msg);
+}
+
+/* The bytes in `doc`. */
+static void bytes_are(const char *reason, const char *what)
+{
+    struct ev_expect e = any();
+    const char *r = judge_with(&pki, ev_buf_slice(&doc), &e);
+
+    OK(strcmp(r, reason) == 0, "%s: %s (\"%s\" %s)", what, *reason ? reason : "accepted", r, kit_err.msg);
+}
+
+static void any_is(const struct kit_doc *d, const char *reason, const char *what)
+{
+    struct ev_expect e = any();
+
+    is(d, &e, reason, what);
+}
+
+/* A document of another PKI, judged by that PKI's root. */
+static void pki_is(kit_tweak *tweak, const char *reason, const char *what)
+{
+    struct kit_pki p = {0};
+    struct kit_doc d;
+    struct ev_expect e = any();
+    const char *r;
+
+    kit_pki_make(&p, tweak);
+    d = kit_doc(&p);
+    kit_make(&d, &doc);
+    r = judge_with(&p, ev_buf_slice(&doc), &e);
+    OK(strcmp(r, reason) == 0, "%s: %s (\"%s\" %s)", what, *reason ? reason : "accepted", r, kit_err.msg);
+    kit_pki_fini(&p);
+}
+
+static void test_good(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = any();
+
+    is(&d, &e, "", "a good document");
+    EQ_STR(got.module_id, d.module_id, "its module");
+    OK(got.timestamp_ms == KIT_NOW - 1000 && got.pcrs.present == 0xFFFF && !got.debug, "its fields");
+    OK(got.not_before_ms == KIT_NOW - KIT_HOUR && got.not_after_ms == KIT_NOW + 3 * KIT_HOUR, "its window");
+    OK(got.leaf && ev_slice_eq(ev_cert_der(got.leaf), d.certificate), "its leaf");
+    e.sets = &d.pcrs;
+    e.n_sets = 1;
+    e.any_measurement = false;
+    e.has_nonce = e.has_user_data = true;
+    e.nonce = d.nonce;
+    e.user_data = d.user_data;
+    e.max_age_ms = 1000;
+    is(&d, &e, "", "with everything expected");
+}
+
+/* 1, 2, 6, 14, 15, 24 */
+static void test_measurements(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_pcrs set[2] = { d.pcrs, d.pcrs };
+    struct ev_expect e = { .sets = set, .n_sets = 1, .at_ms = KIT_NOW };
+
+    set[0].present |= 1 << 16;
+    is(&d, &e, "pcr-missing", "1. an expected PCR that is not there");
+    memset(&set[0], 0, sizeof set[0]);
+    set[0].present = 1 | 1 << 20;
+    memcpy(set[0].value[0], d.pcrs.value[0], EV_PCR_LEN);
+    is(&d, &e, "pcr-missing", "1. an expected zero that is not there");
+    e = (struct ev_expect){ .at_ms = KIT_NOW };
+    is(&d, &e, "no-expectation", "2. nothing expected");
+    EQ_INT(kit_err.code, EV_ECONFIG, "is wrong configuration");
+    e.n_sets = 1;
+    is(&d, &e, "no-expectation", "2. a set that is not there");
+    e.sets = set;
+    set[0].present = 0;
+    is(&d, &e, "no-expectation", "2. an empty set");
+    e.any_measurement = true;
+    is(&d, &e, "no-expectation", "2. an empty set, even if any will do");
+    set[0].present = 1 << 3 | 1 << 4;
+    is(&d, &e, "no-expectation", "2. a set without PCR0, 1, 2, 8");
+    set[0].present = 1 << 8;
+    memset(set[0].value[8], 0, EV_PCR_LEN);
+    is(&d, &e, "no-expectation", "2. the zero PCR8 of any unsigned image");
+    set[0] = d.pcrs;
+    set[1].present = 0;
+    e.n_sets = 2;
+    is(&d, &e, "no-expectation", "2. an empty set beside a good one");
+}
+
+static void test_matching(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_pcrs set[2] = { d.pcrs, d.pcrs };
+    struct ev_expect e = { .sets = set, .n_sets = 1, .at_ms = KIT_NOW, .has_user_data = true };
+
+    e.user_data = d.user_data;
+    for (unsigned i = 0; i < 16; i++) {
+        char what[64];
+
+        snprintf(what, sizeof what, "6. PCR%u differs in its last bit", i);
+        set[0] = d.pcrs;
+        set[0].value[i][EV_PCR_LEN - 1] ^= 1;
+        is(&d, &e, "pcr-mismatch", what);
+    }
+    e.any_measurement = true;
+    is(&d, &e, "pcr-mismatch", "6. any_measurement does not switch a set off");
+    e.any_measurement = false;
+    set[0] = d.pcrs;
+    set[0].present = 1 << 8;
+    is(&d, &e, "", "a set of PCR8 alone");
+    set[0] = set[1] = d.pcrs;
+    memset(set[0].value[8], 0x77, EV_PCR_LEN);
+    memset(set[1].value[0], 0x66, EV_PCR_LEN);
+    e.n_sets = 2;
+    is(&d, &e, "pcr-mismatch", "24. PCR0 of one set, PCR8 of the other");
+    set[1] = d.pcrs;
+    is(&d, &e, "", "24. the second set matches whole");
+    set[1].present |= 1 << 17;
+    set[0].value[8][0] = d.pcrs.value[8][0];
+    is(&d, &e, "pcr-mismatch", "24. one wrong, one not complete");
+}
+
+static void test_sparse(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_pcrs set = { .present = 1 | 1 << 16 };
+    struct ev_expect e = { .sets = &set, .n_sets = 1, .at_ms = KIT_NOW };
+    struct ev_buf b = EV_BUF_INIT(4096);
+
+    memset(set.value[0], 1, EV_PCR_LEN);
+    memset(set.value[16], 2, EV_PCR_LEN);
+    d.pcrs = set;
+    d.pcrs.present |= 1 << 2;
+    is(&d, &e, "", "15. a sparse set with PCR16");
+    MUST(ev_cbor_put_map(&b, 3));
+    for (int i = 16; i >= 0; i -= 8) {
+        MUST(ev_cbor_put_uint(&b, (uint64_t)i));
+        MUST(ev_cbor_put_bytes(&b, ev_slice_of(set.value[i == 8 ? 5 : i], EV_PCR_LEN)));
+    }
+    d.raw[K_PCRS] = ev_buf_slice(&b);
+    is(&d, &e, "", "15. in descending order");
+    set.value[16][0] = 1;
+    is(&d, &e, "pcr-mismatch", "15. by key, not by place");
+    set.present = 1 << 1;
+    is(&d, &e, "pcr-missing", "15. a gap is a gap");
+    ev_buf_fini(&b);
+}
+
+static void test_debug(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_pcrs zeros = { .present = 7 };
+    struct ev_expect e = { .sets = &zeros, .n_sets = 1, .at_ms = KIT_NOW };
+
+    memset(d.pcrs.value, 0, 3 * EV_PCR_LEN);
+    is(&d, &e, "debug", "14. zeros expected, zeros got");
+    OK(got.debug, "14. and it is reported as debug");
+    e.allow_debug = true;
+    is(&d, &e, "", "14. unless debug is allowed");
+    zeros.value[1][9] = 1;
+    is(&d, &e, "pcr-mismatch", "14. allowed does not mean unchecked");
+    e = any();
+    is(&d, &e, "debug", "14. any measurement is not any debug enclave");
+    d.pcrs.present &= ~(uint32_t)1;
+    is(&d, &e, "debug", "14. zero PCR1 and PCR2 without PCR0");
+    d.pcrs.present &= ~(uint32_t)7;
+    is(&d, &e, "pcr-missing", "14. no PCR0, 1, 2 at all");
+}
+
+/* 3, 16 */
+static void test_anchor(void)
+{
+    struct kit_pki other = {0};
+    struct kit_doc d;
+    struct ev_expect e = any();
+    struct ev_trust none = {0};
+    struct ev_cert *alike = NULL;
+    struct ev_cert_conf conf = kit_conf(0);
+
+    kit_pki_make(&other, NULL);
+    d = kit_doc(&other);
+    any_is(&d, "cert-root", "3. a whole PKI out of the document");
+    d.bundle[0] = ev_cert_der(pki.cert[0]);
+    any_is(&d, "cert-chain", "3. our root in front of another's chain");
+    d = kit_doc(&pki);
+    MUST(ev_cert_make(&conf, pki.key[0], NULL, pki.key[0], &alike, &kit_err));
+    d.bundle[0] = ev_cert_der(alike);
+    any_is(&d, "cert-root", "3. the root's name and key in another certificate");
+    d = kit_doc(&pki);
+    d.n_bundle = 3;
+    memmove(d.bundle, d.bundle + 1, 3 * sizeof d.bundle[0]);
+    any_is(&d, "cert-root", "3. no root in the bundle");
+    d.n_bundle = 0;
+    any_is(&d, "doc-payload", "16. an empty bundle");
+    kit_make(&d, &doc);
+    d = kit_doc(&pki);
+    kit_make(&d, &doc);
+    ev_attest_fini(&got);
+    OK(ev_attest_verify(ev_buf_slice(&doc), &none, &e, &got, &kit_err) == EV_EVERIFY &&
+       strcmp(kit_err.reason, "cert-root") == 0, "3. no trust anchor: nothing is trusted");
+    ev_attest_fini(&got);
+    OK(ev_attest_verify(ev_buf_slice(&doc), NULL, &e, &got, &kit_err) == EV_EVERIFY, "3. nor without a list");
+    ev_cert_free(alike);
+    kit_pki_fini(&other);
+}
+
+static void test_chain_order(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    ev_slice t;
+
+    t = d.bundle[1], d.bundle[1] = d.bundle[2], d.bundle[2] = t;
+    any_is(&d, "cert-usage", "the bundle in another order (its path lengths show it first)");
+    d = kit_doc(&pki);
+    d.n_bundle = 3;
+    any_is(&d, "cert-chain", "a link missing");
+    d = kit_doc(&pki);
+    d.bundle[4] = d.bundle[3];
+    d.n_bundle = 5;
+    any_is(&d, "cert-usage", "an authority twice");
+    d = kit_doc(&pki);
+    d.certificate = d.bundle[3];
+    d.key = pki.key[3];
+    d.n_bundle = 3;
+    any_is(&d, "cert-usage", "an authority as leaf");
+    d = kit_doc(&pki);
+    d.certificate = d.bundle[0];
+    d.key = pki.key[0];
+    d.n_bundle = 1;
+    any_is(&d, "cert-usage", "the root as leaf");
+}
+
+/* 4, 5, 18, 22, 23 */
+static void test_signature(void)
+{
+    struct kit_doc d = kit_doc(&pki), other = d;
+    struct ev_buf payload = EV_BUF_INIT(1 << 16);
+    uint8_t sig[97] = {0}, bad[97];
+
+    d.omit = 1u << K_CERTIFICATE;
+    any_is(&d, "doc-payload", "4. no certificate");
+    d.omit = 1u << K_CABUNDLE;
+    any_is(&d, "doc-payload", "4. no bundle");
+    d.omit = 0;
+    kit_payload(&d, &payload);
+    kit_sign(&d, EV_LIT("\xA1\x01\x38\x22"), ev_buf_slice(&payload), sig);
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), EV_LIT(""), &doc);
+    bytes_are("doc-cose", "4. no signature");
+    for (size_t i = 0; i < 96; i += 19) {
+        memcpy(bad, sig, sizeof bad);
+        bad[i] ^= 4;
+        ev_buf_clear(&doc);
+        kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(bad, 96), &doc);
+        bytes_are("doc-signature", "5. a changed signature");
+    }
+    memset(bad, 0, sizeof bad);
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(bad, 96), &doc);
+    bytes_are("doc-signature", "5. r and s zero");
+    memset(bad, 0xFF, sizeof bad);
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(bad, 96), &doc);
+    bytes_are("doc-signature", "5. r and s above the order");
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(sig, 97), &doc);
+    bytes_are("doc-cose", "18. a zero after the signature");
+    payload.p[payload.n - 1] ^= 1;                      /* in the nonce, the last field */
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(sig, 96), &doc);
+    bytes_are("doc-signature", "5. a changed payload");
+    other.key = pki.key[3];
+    any_is(&other, "doc-signature", "5. signed by another key of the chain");
+    ev_buf_fini(&payload);
+}
+
+/* r, s → DER, as verifiers of TLS would expect it. */
+static void put_integer(struct ev_buf *b, const uint8_t *p)
+{
+    size_t n = 48;
+
+    while (n > 1 && *p == 0)
+        p++, n--;
+    MUST(ev_buf_putc(b, 2));
+    MUST(ev_buf_putc(b, (uint8_t)(n + (*p >> 7))));
+    if (*p >> 7)
+        MUST(ev_buf_putc(b, 0));
+    MUST(ev_buf_put(b, p, n));
+}
+
+static void test_signature_forms(void)
+{
+    static const uint8_t order[48] = {      /* of P-384 */
+        0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+        0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xC7, 0x63, 0x4D, 0x81, 0xF4, 0x37, 0x2D, 0xDF,
+        0x58, 0x1A, 0x0D, 0xB2, 0x48, 0xB0, 0xA7, 0x7A, 0xEC, 0xEC, 0x19, 0x6A, 0xCC, 0xC5, 0x29, 0x73 };
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_buf payload = EV_BUF_INIT(1 << 16), der = EV_BUF_INIT(128);
+    uint8_t sig[96];
+    int borrow = 0, leading = 0;
+
+    kit_payload(&d, &payload);
+    kit_sign(&d, EV_LIT("\xA1\x01\x38\x22"), ev_buf_slice(&payload), sig);
+    put_integer(&der, sig);
+    put_integer(&der, sig + 48);
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_buf_slice(&der), &doc);
+    bytes_are("doc-cose", "18. a DER signature");
+    for (int i = 47; i >= 0; i--) {                     /* s → order - s: valid, high when s was low */
+        int v = order[i] - sig[48 + i] - borrow;
+
+        borrow = v < 0;
+        sig[48 + i] = (uint8_t)v;
+    }
+    ev_buf_clear(&doc);
+    kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(sig, 96), &doc);
+    bytes_are("", "22. the other s");
+    for (int i = 0; i < 4000 && !leading; i++) {
+        d.timestamp--;
+        kit_make(&d, &doc);
+        leading = doc.p[doc.n - 96] == 0 || doc.p[doc.n - 48] == 0;
+    }
+    OK(leading, "22. a component that begins with a zero byte");
+    bytes_are("", "22. verifies");
+    ev_buf_fini(&payload);
+    ev_buf_fini(&der);
+}
+
+static void test_received_bytes(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_buf b = EV_BUF_INIT(1 << 12);
+
+    MUST(ev_buf_put_slice(&b, EV_LIT("\xB9\x00\x01\x18\x00\x59\x00\x30")));
+    MUST(ev_buf_put(&b, d.pcrs.value[0], EV_PCR_LEN));
+    d.raw[K_PCRS] = ev_buf_slice(&b);
+    d.raw[K_NONCE] = EV_LIT("\x58\x01n");
+    any_is(&d, "", "23. a payload that nobody would encode that way");
+    OK(got.pcrs.present == 1 && got.nonce.n == 1, "23. read all the same");
+    d = kit_doc(&pki);
+    d.header = EV_LIT("\xA1\x18\x01\x39\x00\x22");
+    any_is(&d, "", "23. a protected header that nobody would encode that way");
+    d.header = EV_LIT("\xA1\x01\x26");
+    any_is(&d, "doc-alg", "7. ES256, validly signed as such");
+    d.header = EV_LIT("\xA1\x01\x65" "ES384");
+    any_is(&d, "doc-alg", "7. the text ES384");
+    d.header = EV_LIT("\xA0");
+    d.unprotected = EV_LIT("\xA1\x01\x38\x22");
+    any_is(&d, "doc-alg", "7. an unprotected algorithm");
+    d.header = EV_LIT("\xA2\x01\x38\x22\x02\x81\x01");
+    any_is(&d, "doc-alg", "7. crit");
+    d = kit_doc(&pki);
+    d.unprotected = EV_LIT("\xA1\x01\x26");
+    any_is(&d, "", "7. what is unprotected says nothing");
+    ev_buf_fini(&b);
+}
+
+/* 7, 8, 20 */
+static void p256_leaf(struct kit_doc *d, struct ev_key **key, struct ev_cert **cert)
+{
+    struct ev_cert_conf conf = kit_conf(KIT_LEAF);
+
+    MUST(ev_key_generate(EV_P256, key, &kit_err));
+    MUST(ev_cert_make(&conf, *key, pki.cert[3], pki.key[3], cert, &kit_err));
+    d->certificate = ev_cert_der(*cert);
+}
+
+static void test_leaf_key(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_key *key = NULL;
+    struct ev_cert *cert = NULL;
+
+    p256_leaf(&d, &key, &cert);
+    any_is(&d, "cert-algorithm", "7. a leaf on P-256");
+    ev_key_free(key);
+    ev_cert_free(cert);
+}
+
+static void test_rogue_leaf(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_cert_conf conf = kit_conf(KIT_LEAF);
+    struct ev_key *key = NULL;
+    struct ev_cert *cert = NULL;
+
+    MUST(ev_key_generate(EV_P384, &key, &kit_err));
+    MUST(ev_cert_make(&conf, key, pki.cert[KIT_LEAF], pki.key[KIT_LEAF], &cert, &kit_err));
+    d.bundle[4] = d.certificate;
+    d.n_bundle = 5;
+    d.certificate = ev_cert_der(cert);
+    d.key = key;
+    any_is(&d, "cert-usage", "8. a leaf issues another leaf");
+    ev_key_free(key);
+    ev_cert_free(cert);
+}
+
+static void not_ca(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == 2)
+        conf->ca = false;
+}
+
+static void no_extensions(unsigned level, struct ev_cert_conf *conf) { conf->bare |= level == 3; }
+
+static void leaf_bare(unsigned level, struct ev_cert_conf *conf) { conf->bare |= level == KIT_LEAF; }
+
+static void leaf_unusable(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == KIT_LEAF)
+        conf->leaf_usage = false;
+}
+
+static void leaf_ca(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == KIT_LEAF)
+        conf->ca = true;
+}
+
+static void zonal_0(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == 2)
+        conf->path_len = 0;
+}
+
+static void regional_256(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == 1)
+        conf->path_len = 256;
+}
+
+static void regional_0(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == 1)
+        conf->path_len = 0;
+}
+
+static void test_usage(void)
+{
+    pki_is(NULL, "", "a PKI of its own");
+    pki_is(not_ca, "cert-usage", "8. an issuer that is no authority");
+    pki_is(no_extensions, "cert-usage", "8. an issuer without extensions");
+    pki_is(leaf_ca, "cert-usage", "8. a leaf that is an authority");
+    pki_is(leaf_bare, "cert-usage", "8. a leaf without extensions");
+    pki_is(leaf_unusable, "cert-usage", "8. a leaf that is not for signatures");
+    pki_is(zonal_0, "cert-usage", "8. path length 0 above an authority");
+    pki_is(regional_0, "cert-usage", "8. path length 0 above two");
+    pki_is(regional_256, "", "9. path length 256 is more than enough, not 0");
+}
+
+/* 9, 12 in the certificates; 21 is in test_attest_decode.c */
+static void test_der(void)
+{
+    struct kit_doc d;
+    uint8_t der[1024];
+    size_t n;
+
+    for (unsigned i = 0; i < KIT_LEVELS; i++) {
+        ev_slice *which;
+
+        d = kit_doc(&pki);
+        which = i == KIT_LEAF ? &d.certificate : &d.bundle[i];
+        n = which->n;
+        memcpy(der, which->p, n);
+        der[n] = 0;
+        *which = ev_slice_of(der, n + 1);
+        any_is(&d, "cert-parse", "9. a byte after a certificate");
+        *which = ev_slice_of(der, n - 1);
+        any_is(&d, "cert-parse", "9. a byte less");
+        der[0] = 0x31;
+        *which = ev_slice_of(der, n);
+        any_is(&d, "cert-parse", "9. another tag");
+    }
+    d = kit_doc(&pki);
+    d.bundle[2] = EV_LIT("\x30\x00");
+    any_is(&d, "cert-parse", "9. an empty sequence");
+    d.bundle[2] = EV_LIT("-----BEGIN CERTIFICATE-----");
+    any_is(&d, "cert-parse", "9. PEM");
+}
+
+/* 10 */
+static unsigned late_level, late_how;
+
+static void late(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level != late_level)
+        return;
+    if (late_how == 0)
+        conf->not_after_ms = KIT_NOW - 2000;
+    else
+        conf->not_before_ms = KIT_NOW + 2000;
+}
+
+static void test_validity(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = any();
+    char what[64];
+    uint8_t der[1024], *p;
+
+    for (late_how = 0; late_how < 2; late_how++)
+        for (late_level = 0; late_level < KIT_LEVELS; late_level++) {
+            snprintf(what, sizeof what, "10. certificate %u, %s", late_level, late_how ? "too early" : "expired");
+            pki_is(late, late_how ? "cert-not-yet-valid" : "cert-expired", what);
+        }
+    e.at_ms = KIT_NOW + 3 * KIT_HOUR;
+    is(&d, &e, "", "10. in its last second");
+    e.at_ms += 1000;
+    is(&d, &e, "cert-expired", "10. a second later");
+    e.at_ms = KIT_NOW - KIT_HOUR - 1;
+    is(&d, &e, "cert-not-yet-valid", "10. a millisecond before its first");
+    e.at_ms = 0;
+    is(&d, &e, "cert-not-yet-valid", "10. a time that was forgotten");
+    memcpy(der, d.certificate.p, d.certificate.n);
+    p = memmem(der, d.certificate.n, "\x17\x0D" "2701", 6);
+    if (OK(p != NULL, "10. the leaf's notBefore is in January")) {
+        memcpy(p + 4, "0230", 4);
+        d.certificate = ev_slice_of(der, d.certificate.n);
+        any_is(&d, "cert-parse", "10. February 30");
+    }
+}
+
+/* 11, 12, 13, 17 under a valid signature (shapes without one: test_attest_decode.c) */
+static void test_shapes(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_buf b = EV_BUF_INIT(1 << 16);
+    struct ev_expect e = any();
+
+    d.extra = EV_LIT("\x65" "nonce\x41n");
+    d.n_extra = 1;
+    any_is(&d, "doc-payload", "11. a nonce twice");
+    MUST(ev_cbor_put_map(&b, 2));
+    for (int i = 0; i < 2; i++) {
+        MUST(ev_cbor_put_uint(&b, 0));
+        MUST(ev_cbor_put_bytes(&b, ev_slice_of(d.pcrs.value[i], EV_PCR_LEN)));
+    }
+    d = kit_doc(&pki);
+    d.raw[K_PCRS] = ev_buf_slice(&b);
+    any_is(&d, "doc-payload", "11. PCR0 twice");
+    d = kit_doc(&pki);
+    d.extra = EV_LIT("\x00");
+    any_is(&d, "doc-payload", "12. a byte after the payload, signed");
+    d = kit_doc(&pki);
+    kit_make(&d, &doc);
+    MUST(ev_buf_putc(&doc, 0));
+    bytes_are("doc-cose", "12. a byte after the document");
+    d.indefinite = true;
+    any_is(&d, "", "13. an indefinite payload map");
+    d = kit_doc(&pki);
+    d.user_data = d.nonce = (ev_slice){0};
+    any_is(&d, "", "17. null fields");
+    OK(!got.has_user_data && !got.has_nonce && !got.has_public_key, "17. are not there");
+    d.omit = 1u << K_NONCE | 1u << K_USER_DATA | 1u << K_PUBLIC_KEY;
+    any_is(&d, "", "17. absent fields");
+    OK(!got.has_user_data && !got.has_nonce && !got.has_public_key, "17. are not there either");
+    d = kit_doc(&pki);
+    d.nonce = EV_LIT("");
+    is(&d, &e, "", "17. an empty nonce");
+    OK(got.has_nonce && got.nonce.n == 0, "17. is there, and empty");
+    ev_buf_fini(&b);
+}
+
+/* 17, 19, 2 */
+static void test_fields(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = any();
+
+    e.has_nonce = true;
+    e.nonce = EV_LIT("nonce");
+    is(&d, &e, "", "19. the nonce");
+    e.nonce = EV_LIT("nonc");
+    is(&d, &e, "nonce", "19. a shorter one");
+    e.nonce = EV_LIT("noncf");
+    is(&d, &e, "nonce", "19. another one");
+    e.nonce = EV_LIT("");
+    is(&d, &e, "no-expectation", "2. an empty one expected");
+    e.nonce = EV_LIT("nonce");
+    d.nonce = (ev_slice){0};
+    is(&d, &e, "nonce", "17. null is not the nonce");
+    d.nonce = EV_LIT("");
+    is(&d, &e, "nonce", "17. nor is empty");
+    d.omit = 1u << K_NONCE;
+    is(&d, &e, "nonce", "17. nor is absent");
+    d = kit_doc(&pki);
+    e = any();
+    e.has_user_data = true;
+    e.user_data = EV_LIT("user data ");
+    is(&d, &e, "user-data", "other user_data");
+    d.user_data = (ev_slice){0};
+    is(&d, &e, "user-data", "17. null user_data");
+    e.user_data = (ev_slice){0};
+    is(&d, &e, "no-expectation", "2. nothing as expected user_data");
+    e = any();
+    e.has_public_key = true;
+    e.public_key = EV_LIT("key");
+    is(&d, &e, "public-key", "17. a null public_key");
+    d.public_key = EV_LIT("kez");
+    is(&d, &e, "public-key", "another public_key");
+    d.public_key = EV_LIT("key");
+    is(&d, &e, "", "the public_key");
+    e.public_key = EV_LIT("");
+    is(&d, &e, "no-expectation", "2. an empty public_key expected");
+}
+
+/* 19 */
+static void test_time(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = any();
+
+    d.timestamp = KIT_NOW / 1000;
+    any_is(&d, "doc-timestamp", "19. seconds instead of milliseconds");
+    d.timestamp = KIT_NOW - KIT_HOUR - 1;
+    any_is(&d, "doc-timestamp", "19. before its certificates");
+    d.timestamp = KIT_NOW + 5 * 60 * 1000;
+    any_is(&d, "", "19. five minutes in the future");
+    d.timestamp++;
+    any_is(&d, "doc-timestamp", "19. more than that");
+    e.future_skew_ms = 1000;
+    d.timestamp = KIT_NOW + 1000;
+    is(&d, &e, "", "19. a skew of a second");
+    d.timestamp++;
+    is(&d, &e, "doc-timestamp", "19. more than a second");
+    e = any();
+    e.max_age_ms = 60000;
+    d.timestamp = KIT_NOW - 60000;
+    is(&d, &e, "", "19. a minute old");
+    d.timestamp--;
+    is(&d, &e, "too-old", "19. more than a minute old");
+    e.max_age_ms = -1;
+    is(&d, &e, "no-expectation", "a negative age");
+    e.max_age_ms = 0;
+    e.future_skew_ms = -1;
+    is(&d, &e, "no-expectation", "a negative skew");
+    e = any();
+    e.at_ms = d.timestamp = KIT_NOW + 3 * KIT_HOUR + 1000;
+    is(&d, &e, "cert-expired", "19. at its own time, which its certificates do not cover");
+}
+
+/* 25: what is reported is what was verified, and it is reported on failure too. */
+static void test_report(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = any();
+    struct ev_trust trust = { pki.cert, 1, true };
+
+    kit_make(&d, &doc);
+    ev_attest_fini(&got);
+    MUST(ev_attest_verify(ev_buf_slice(&doc), &trust, &e, &got, &kit_err));
+    memset(doc.p, 0xFF, doc.n);
+    OK(ev_slice_eq(ev_buf_slice(&got.user_data), EV_LIT("user data")) && got.pcrs.value[0][0] == 0xA0 &&
+       strcmp(got.module_id, d.module_id) == 0, "25. a report has no byte of the document's memory");
+    e.has_nonce = true;
+    e.nonce = EV_LIT("other");
+    is(&d, &e, "nonce", "25. refused by policy");
+    OK(got.pcrs.present == 0xFFFF && got.leaf && got.not_after_ms > 0, "25. and reported in full");
+    OK(strncmp(kit_err.msg, "attestation document: ", 22) == 0, "the error says what it is about: %s", kit_err.msg);
+    d.omit = 1u << K_CERTIFICATE;
+    is(&d, &e, "doc-payload", "25. refused in the middle");
+    OK(got.pcrs.present == 0xFFFF && !got.leaf, "25. reported as far as it was read");
+    ev_attest_fini(&got);
+    ev_attest_fini(&got);
+}
+
+/* ---- trust anchors ---- */
+
+static void test_trust(void)
+{
+    struct ev_trust t;
+    struct ev_err err = EV_ERR_INIT;
+    struct ev_buf pem = EV_BUF_INIT(1 << 16), aws = EV_BUF_INIT(1 << 16);
+    uint8_t sha[32];
+    static const uint8_t want[32] = {
+        0x64, 0x1a, 0x03, 0x21, 0xa3, 0xe2, 0x44, 0xef, 0xe4, 0x56, 0x46, 0x31, 0x95, 0xd6, 0x06, 0x31,
+        0x7e, 0xd7, 0xcd, 0xcc, 0x3c, 0x17, 0x56, 0xe0, 0x98, 0x93, 0xf3, 0xc6, 0x8f, 0x79, 0xbb, 0x5b };
+
+    ev_digest_once(EV_SHA256, ev_slice_of(ev_aws_root_g1, sizeof ev_aws_root_g1), sha);
+    OK(memcmp(sha, want, 32) == 0, "the compiled-in root has the SHA-256 that AWS publishes");
+    MUST(ev_trust_default(&t, &kit_err));
+    OK(t.n_roots == 1 && !t.development, "default trust: AWS alone");
+    kit_read("tests/golden/attestation/aws-nitro-root-g1.pem", &aws);
+    ev_trust_fini(&t);
+    MUST(ev_trust_from_pem(&t, ev_buf_slice(&aws), &kit_err));
+    OK(t.n_roots == 1 && !t.development &&
+       ev_slice_eq(ev_cert_der(t.roots[0]), ev_slice_of(ev_aws_root_g1, sizeof ev_aws_root_g1)), "the same from PEM");
+    ev_trust_fini(&t);
+    MUST(ev_cert_pem(pki.cert[0], &pem, &kit_err));
+    MUST(ev_trust_from_pem(&t, ev_buf_slice(&pem), &kit_err));
+    OK(t.n_roots == 1 && t.development, "another root is a development root, and AWS's is not added");
+    ev_trust_fini(&t);
+    MUST(ev_buf_puts(&pem, "# a comment between\n"));
+    MUST(ev_buf_put_slice(&pem, ev_buf_slice(&aws)));
+    MUST(ev_trust_from_pem(&t, ev_buf_slice(&pem), &kit_err));
+    OK(t.n_roots == 2 && t.development, "two of them");
+    ev_trust_fini(&t);
+    EQ_INT(ev_trust_from_pem(&t, ev_slice_of(pem.p, pem.n - 20), &err), EV_EPARSE, "the second cut off");
+    OK(t.n_roots == 0 && !t.roots, "leaves nothing");
+    EQ_INT(ev_trust_from_pem(&t, EV_LIT(""), &err), EV_EPARSE, "an empty text");
+    EQ_INT(ev_trust_from_pem(&t, ev_slice_of(ev_aws_root_g1, sizeof ev_aws_root_g1), &err), EV_EPARSE, "DER");
+    OK(ev_trust_from_pem(&t, EV_LIT("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &err) < 0,
+       "no certificate inside");
+    ev_buf_clear(&pem);
+    for (int i = 0; i < 17; i++)
+        MUST(ev_buf_put_slice(&pem, ev_buf_slice(&aws)));
+    EQ_INT(ev_trust_from_pem(&t, ev_buf_slice(&pem), &err), EV_ELIMIT, "17 of them");
+    ev_trust_fini(&t);
+    ev_buf_fini(&pem);
+    ev_buf_fini(&aws);
+}
+
+/* ---- documents in certificates ---- */
+
+static int carried(const char *const *dns, size_t n, struct ev_buf *out, struct ev_err *err)
+{
+    struct ev_cert_conf conf = { .subject = "/CN=cage", .not_before_ms = KIT_NOW, .not_after_ms = KIT_NOW + KIT_HOUR,
+                                 .dns = dns, .n_dns = n };
+    struct ev_cert *c = NULL;
+    int rc;
+
+    MUST(ev_cert_make(&conf, pki.key[4], NULL, pki.key[4], &c, &kit_err));
+    rc = ev_attest_from_cert(c, out, err);
+    ev_cert_free(c);
+    return rc;
+}
+
+static void test_from_cert(void)
+{
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_buf hex = EV_BUF_INIT(1 << 20), out = EV_BUF_INIT(1 << 20), tiny = EV_BUF_INIT(16);
+    const char *names[3] = { "cage.app.cages.example", NULL, "cage-2.app.cages.example" };
+    struct ev_err err = EV_ERR_INIT;
+
+    kit_make(&d, &doc);
+    MUST(ev_hex_put(&hex, ev_buf_slice(&doc)));
+    MUST(ev_buf_puts(&hex, ".cage.app.cages.example"));
+    names[1] = ev_buf_str(&hex);
+    EQ_INT(carried(names, 3, &out, &err), 0, "a document in the second of three names");
+    OK(ev_slice_eq(ev_buf_slice(&out), ev_buf_slice(&doc)), "its bytes");
+    EQ_INT(carried(names, 3, &tiny, &err), -ENOBUFS, "no room for it");
+    EQ_INT(tiny.n, 0, "leaves nothing");
+    hex.p[0] = 'X';
+    EQ_INT(carried(names, 3, &out, &err), EV_EVERIFY, "a long label that is not hex");
+    EQ_STR(err.reason, "doc-missing", "reason");
+    OK(ev_slice_eq(ev_buf_slice(&out), ev_buf_slice(&doc)), "leaves the buffer as it was");
+    hex.p[0] = 'A';                                     /* 8 → A: hex in upper case, no document */
+    ev_buf_clear(&out);
+    EQ_INT(carried(names, 3, &out, &err), 0, "upper case digits are digits");
+    OK(out.p[0] == 0xA4, "with their value");
+    hex.p[1] = '.';
+    EQ_INT(carried(names, 3, &out, &err), EV_EVERIFY, "a short first label before a long one");
+    EQ_INT(carried(names, 1, &out, &err), EV_EVERIFY, "ordinary names");
+    EQ_INT(carried(NULL, 0, &out, &err), EV_EVERIFY, "no names at all");
+    ev_buf_clear(&hex);
+    for (int i = 0; i < 2 * EV_ATTEST_DOC_MAX - 100; i++)
+        MUST(ev_buf_putc(&hex, 'a'));
+    MUST(ev_buf_putc(&hex, 'a'));
+    names[1] = ev_buf_str(&hex);
+    EQ_INT(carried(names, 3, &out, &err), EV_EVERIFY, "an odd number of digits");
+    ev_buf_fini(&hex);
+    ev_buf_fini(&out);
+}
+
+int main(void)
+{
+    kit_pki_make(&pki, NULL);
+    test_good();
+    test_measurements();
+    test_matching();
+    test_sparse();
+    test_debug();
+    test_anchor();
+    test_chain_order();
+    test_signature();
+    test_signature_forms();
+    test_received_bytes();
+    test_leaf_key();
+    test_rogue_leaf();
+    test_usage();
+    test_der();
+    test_validity();
+    test_shapes();
+    test_fields();
+    test_time();
+    test_report();
+    test_trust();
+    test_from_cert();
+    ev_attest_fini(&got);
+    ev_buf_fini(&doc);
+    kit_pki_fini(&pki);
+    return tap_done();
+}
