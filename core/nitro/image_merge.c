@@ -187,8 +187,6 @@ static int whiteout(struct ev_merge *m, const char *path, const char *name, size
         return 0;
     if (n == LEN(OPAQUE) && memcmp(name, OPAQUE, n) == 0)
         return remove_lower(m, dir, true), 0;
-    if (n >= LEN(AUFS) && memcmp(name, AUFS, LEN(AUFS)) == 0)
-        return 0;                               /* AUFS's own notes */
     name += LEN(WHITEOUT);
     n -= LEN(WHITEOUT);
     if (n == 0 || is_up(name, n) || (n == 1 && *name == '.'))
@@ -356,6 +354,18 @@ static int put_root(struct layer_walk *w, const struct ev_archive_entry *e, stru
     return 0;
 }
 
+/* AUFS's own notes: .wh..wh.plnk/… and the like. */
+static bool is_aufs(const char *path)
+{
+    const char *name;
+    size_t n;
+
+    while (next_component(&path, &name, &n))
+        if (n >= LEN(AUFS) && memcmp(name, AUFS, LEN(AUFS)) == 0 && !(n == LEN(OPAQUE) && memcmp(name, OPAQUE, n) == 0))
+            return true;
+    return false;
+}
+
 static int merge_entry(void *ctx, const struct ev_archive_entry *e, struct ev_err *err)
 {
     struct layer_walk *w = ctx;
@@ -366,7 +376,8 @@ static int merge_entry(void *ctx, const struct ev_archive_entry *e, struct ev_er
     int rc;
 
     EV_TRY(check_name(e->path, "a name in the archive", err));
-    n = strlen(e->path);
+    if (is_aufs(e->path))
+        return 0;
     name = strrchr(e->path, '/');
     gone = strncmp(name ? name + 1 : e->path, WHITEOUT, LEN(WHITEOUT)) == 0;
     EV_TRY(locate(w->m, e->path, !gone, &dir, &name, &n, err));
