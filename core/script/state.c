@@ -17,11 +17,16 @@
 enum { MODULE_MAX = 4 << 20 };          /* bytes of a module's text */
 
 static const struct ev_lua_module modules[] = {
-    { "ev.c.task", luaopen_ev_task },
-    { "ev.c.sys", luaopen_ev_sys },
-    { "ev.c.fs", luaopen_ev_fs },
     { "ev.c.codec", luaopen_ev_codec },
+    { "ev.c.crypto", luaopen_ev_crypto },
+    { "ev.c.fs", luaopen_ev_fs },
+    { "ev.c.launch", luaopen_ev_launch },
+    { "ev.c.net", luaopen_ev_net },
+    { "ev.c.nitro", luaopen_ev_nitro },
+    { "ev.c.proc", luaopen_ev_proc },
     { "ev.c.ramdisk", luaopen_ev_ramdisk },
+    { "ev.c.sys", luaopen_ev_sys },
+    { "ev.c.task", luaopen_ev_task },
     { NULL, NULL }
 };
 

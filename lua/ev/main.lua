@@ -7,6 +7,9 @@ local spec = require "ev.cli.spec"
 
 local EXIT_CRASH = 70
 
+-- Known from the start, so that setting it is no new global.
+rawset(_G, "arg", {})
+
 -- `ev.x` without require, for the prompt and for scripts of `run`.
 rawset(_G, "ev", setmetatable({}, {
   __index = function(t, name)
