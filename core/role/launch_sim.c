@@ -78,48 +78,45 @@ static void console_resume(void *ctx)
     l->console_watch = ev_watch_start(l->rt, l->console_read, EV_READABLE, console_ready, l);
 }
 
-/* One chunk; false when there is nothing (more) or nobody takes it. The reader of console_out may be
- * this very loop, so we never wait for it: a pipe that is writable takes a page. */
-static bool console_copy(struct ev_launch *l, bool *blocked)
+enum copied { COPIED, NOTHING_YET, NOBODY_TAKES, ENDED };
+
+/* One chunk. The reader of console_out may be this very loop, so we never wait for it: a pipe that is
+ * writable takes a page. */
+static enum copied console_copy(struct ev_launch *l)
 {
     struct pollfd out = { l->console_out, POLLOUT, 0 };
     char chunk[CONSOLE_CHUNK];
     ssize_t n;
 
-    *blocked = l->console_out >= 0 && poll(&out, 1, 0) == 0;
-    if (*blocked)
-        return false;
+    if (l->console_out >= 0 && poll(&out, 1, 0) == 0)
+        return NOBODY_TAKES;
     n = read(l->console_read, chunk, sizeof(chunk));
     if (n <= 0)
-        return n < 0 && (errno == EAGAIN || errno == EINTR) ? *blocked = false, false : false;
+        return n < 0 && (errno == EAGAIN || errno == EINTR) ? NOTHING_YET : ENDED;
     if (l->console_out >= 0 && ev_write_all(l->console_out, chunk, (size_t)n) < 0) {
         close(l->console_out);                      /* nobody listens any more: drop the rest */
         l->console_out = -1;
     }
-    return true;
+    return COPIED;
 }
 
 static void console_ready(void *ctx, int events)
 {
     struct ev_launch *l = ctx;
-    bool blocked;
+    enum copied c = console_copy(l);
 
     (void)events;
-    if (console_copy(l, &blocked))
+    if (c == COPIED || c == NOTHING_YET)
         return;
-    if (blocked || l->exited) {
-        ev_watch_stop(l->console_watch);
-        l->console_watch = NULL;
-    }
-    if (blocked && !l->exited)
+    ev_watch_stop(l->console_watch);
+    l->console_watch = NULL;
+    if (c == NOBODY_TAKES)
         l->console_timer = ev_timer_start(l->rt, CONSOLE_RETRY_MS, false, console_resume, l);
 }
 
 static void console_drain(struct ev_launch *l)
 {
-    bool blocked;
-
-    for (int i = 0; i < LAST_WORDS && console_copy(l, &blocked); i++)
+    for (int i = 0; i < LAST_WORDS && console_copy(l) == COPIED; i++)
         ;
 }
 
