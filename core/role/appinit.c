@@ -184,14 +184,21 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+#define NO_SUCH_ID "USER: this id does not exist in the simulator, which has only as many ids as it was given " \
+                   "(run it as root, or install uidmap and set up /etc/subuid)"
+
 static void become_user(const struct ev_user *u)
 {
+    bool few_ids;
+
     /* In a simulator with one id there are no supplementary groups to leave or to join. */
-    if (setgroups(u->n_groups, u->groups) < 0 && !(u->uid == 0 && (errno == EPERM || errno == EINVAL)))
-        die(NOT_EXECUTABLE, "USER: supplementary groups");
+    if (setgroups(u->n_groups, u->groups) < 0) {
+        few_ids = errno == EPERM || errno == EINVAL;
+        if (!few_ids || u->uid != 0)
+            die(NOT_EXECUTABLE, few_ids ? NO_SUCH_ID : "USER: supplementary groups");
+    }
     if (setresgid(u->gid, u->gid, u->gid) < 0 || setresuid(u->uid, u->uid, u->uid) < 0)
-        die(NOT_EXECUTABLE, errno == EINVAL ? "USER: this id does not exist in the simulator, which has only "
-            "as many ids as it was given (run it as root, or install uidmap and /etc/subuid)" : "USER");
+        die(NOT_EXECUTABLE, errno == EINVAL ? NO_SUCH_ID : "USER");
 }
 
 static void run_app(const struct plan *p)

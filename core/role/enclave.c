@@ -255,7 +255,9 @@ static int step_loopback(struct enclave *e, struct ev_err *err)
 
 static int step_conf(struct enclave *e, struct ev_err *err)
 {
-    return ev_init_conf(&e->conf, err);
+    int rc = ev_init_conf(&e->conf, err);
+
+    return rc < 0 ? rc : ev_init_xattrs(err);
 }
 
 static const struct step {

@@ -22,7 +22,7 @@
 #include "role/rootfs.h"
 
 enum { HEARTBEAT = 0xB7, HEARTBEAT_TRIES = 20, HEARTBEAT_MS = 2000, PAUSE_MS = 250, REPORT_MS = 1000, POOL_BYTES = 64,
-       LINE_LEN = 1400 };
+       XATTRS_MAX = 64 << 20, LINE_LEN = 1400 };
 
 bool ev_init_simulated(void)
 {
@@ -154,25 +154,56 @@ out:
     return rc < 0 ? rc : 0;
 }
 
-int ev_init_conf(struct ev_conf *out, struct ev_err *err)
+/* A file of cage/, through no link. -ENOENT is left to the caller. */
+static int read_cage(const char *path, struct ev_buf *out, struct ev_err *err)
 {
-    struct ev_buf text = EV_BUF_INIT(EV_CONF_MAX);
-    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1, rc;
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd, rc;
 
     if (root < 0)
         return ev_fail_errno(err, "open /");
-    EV_TRY(fd = ev_root_open(root, "cage/config.json", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, EV_ROOT_NO_LINKS));
-    EV_TRY(ev_file_read_fd(fd, &text, NULL));
-out:
-    if (rc < 0)
-        ev_fail(err, rc, "cage/config.json: %s", ev_err_text(rc));
-    else
-        rc = ev_conf_parse(ev_buf_slice(&text), out, err);
-    ev_buf_fini(&text);
-    if (fd >= 0)
+    rc = fd = ev_root_open(root, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, EV_ROOT_NO_LINKS);
+    if (fd >= 0) {
+        rc = ev_file_read_fd(fd, out, NULL);
         close(fd);
+    }
     close(root);
+    return rc < 0 ? ev_fail(err, rc, "%s: %s", path, ev_err_text(rc)) : 0;
+}
+
+int ev_init_conf(struct ev_conf *out, struct ev_err *err)
+{
+    struct ev_buf text = EV_BUF_INIT(EV_CONF_MAX);
+    int rc;
+
+    EV_TRY(read_cage("cage/config.json", &text, err));
+    EV_TRY(ev_conf_parse(ev_buf_slice(&text), out, err));
+out:
+    ev_buf_fini(&text);
     return rc;
+}
+
+int ev_init_xattrs(struct ev_err *err)
+{
+    struct ev_buf text = EV_BUF_INIT(XATTRS_MAX);
+    size_t refused = 0;
+    int root = -1, rc = read_cage("cage/xattrs", &text, NULL);
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        rc = ev_fail(err, rc, "cage/xattrs: %s", ev_err_text(rc));
+    EV_TRY(rc);
+    if ((root = open("/rootfs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+        rc = ev_fail_errno(err, "open /rootfs");
+    EV_TRY(rc);
+    EV_TRY(ev_xattrs_apply(root, ev_buf_slice(&text), &refused, err));
+    if (refused > 0)
+        ev_init_say("%zu file capabilities of the image cannot be kept on this root", refused);
+out:
+    if (root >= 0)
+        close(root);
+    ev_buf_fini(&text);
+    return rc < 0 ? rc : 0;
 }
 
 /* --- the parent ------------------------------------------------------------------------------ */

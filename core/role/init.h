@@ -16,6 +16,8 @@ int ev_init_loopback(struct ev_err *err) EV_MUST_USE;
 int ev_init_entropy(struct ev_nsm *nsm, struct ev_err *err) EV_MUST_USE;
 /* cage/config.json of ramdisk 2, through no link. */
 int ev_init_conf(struct ev_conf *out, struct ev_err *err) EV_MUST_USE;
+/* cage/xattrs, if there is one, onto the files of rootfs/. */
+int ev_init_xattrs(struct ev_err *err) EV_MUST_USE;
 /* 0xB7 to the parent's port 9000 and back (spec bootstrap §3), tried for at most 10 s. */
 int ev_init_heartbeat(struct ev_err *err) EV_MUST_USE;
 /* One line to the console. Never a secret. */

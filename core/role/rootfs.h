@@ -23,6 +23,9 @@ int ev_root_write(int dir_fd, const char *name, ev_slice data, struct ev_err *er
 /* A regular file, bounded by out->max. -ENOENT is not reported in err. */
 int ev_root_read(int root_fd, const char *path, struct ev_buf *out, struct ev_err *err) EV_MUST_USE;
 
+/* Applies cage/xattrs (xattrs.c). *refused: how many this file system cannot carry. */
+int ev_xattrs_apply(int rootfs_fd, ev_slice list, size_t *refused, struct ev_err *err) EV_MUST_USE;
+
 enum { EV_USER_GROUPS = 1024, EV_USER_FILE_MAX = 1 << 20 };
 
 struct ev_user {

@@ -31,7 +31,7 @@ struct ev_app {
 static int sealed_exe(struct ev_err *err)
 {
     struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
-    int fd = open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    int fd = open_tree(AT_FDCWD, "/init", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
     if (fd < 0)
         return ev_fail_errno(err, "clone the runtime's file");
