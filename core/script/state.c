@@ -475,6 +475,7 @@ static int open_state(lua_State *L)
     set_searchers(L);
     ev_task_open_class(L);
     ev_job_open_class(L);
+    ev_net_open_classes(L);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "ev.err");
     lua_call(L, 1, 1);

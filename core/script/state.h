@@ -54,6 +54,8 @@ bool ev_task_done(const struct ev_task *t);
 void ev_task_open_class(lua_State *L);
 void ev_job_open_class(lua_State *L);
 void ev_jobs_cancel(struct ev_lua *h);
+void ev_net_open_classes(lua_State *L);
+int ev_net_forward(lua_State *L);       /* l_forward.c */
 void ev_sys_restore_terminal(void);     /* echo back on; safe in a signal handler */
 
 #endif
