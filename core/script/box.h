@@ -11,6 +11,8 @@ EV_MAY_RAISE struct ev_buf *ev_lua_push_buf(lua_State *L, size_t max);
 /* Pushes the content as a string and frees the buffer; returns 1. */
 EV_MAY_RAISE int ev_lua_return_buf(lua_State *L, struct ev_buf *b);
 
+/* The classes of certificates and keys; may be called again. */
+EV_MAY_RAISE void ev_lua_crypto_classes(lua_State *L);
 /* Box first, then acquire: pushes a userdata whose pointer is NULL and that frees what is put there. */
 EV_MAY_RAISE struct ev_cert **ev_lua_box_cert(lua_State *L);
 EV_MAY_RAISE struct ev_key **ev_lua_box_key(lua_State *L);

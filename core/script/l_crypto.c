@@ -407,15 +407,8 @@ static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)
     lua_pop(L, 1);
 }
 
-int luaopen_ev_crypto(lua_State *L)
+void ev_lua_crypto_classes(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        { "sha256", l_sha256 }, { "sha384", l_sha384 }, { "sha512", l_sha512 },
-        { "sha384_file", l_sha384_file }, { "pcr_extend", l_pcr_extend }, { "random", l_random },
-        { "key_generate", l_key_generate }, { "key_from_pem_file", l_key_from_pem_file },
-        { "cert_make", l_cert_make }, { "cert_from_pem", l_cert_from_pem },
-        { "cert_from_der", l_cert_from_der }, { NULL, NULL },
-    };
     static const luaL_Reg key_methods[] = {
         { "write_pem", l_key_write_pem }, { "curve", l_key_curve }, { "is_private", l_key_is_private },
         { "spki", l_key_spki }, { "same_public", l_key_same_public }, { "__gc", key_gc }, { NULL, NULL },
@@ -428,6 +421,19 @@ int luaopen_ev_crypto(lua_State *L)
 
     make_type(L, KEY_MT, key_methods);
     make_type(L, CERT_MT, cert_methods);
+}
+
+int luaopen_ev_crypto(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "sha256", l_sha256 }, { "sha384", l_sha384 }, { "sha512", l_sha512 },
+        { "sha384_file", l_sha384_file }, { "pcr_extend", l_pcr_extend }, { "random", l_random },
+        { "key_generate", l_key_generate }, { "key_from_pem_file", l_key_from_pem_file },
+        { "cert_make", l_cert_make }, { "cert_from_pem", l_cert_from_pem },
+        { "cert_from_der", l_cert_from_der }, { NULL, NULL },
+    };
+
+    ev_lua_crypto_classes(L);
     luaL_newlib(L, functions);
     return 1;
 }

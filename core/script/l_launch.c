@@ -181,6 +181,7 @@ int luaopen_ev_launch(lua_State *L)
         { "exited", l_exited }, { "close", l_close }, { "__close", l_close }, { "__gc", l_close }, { NULL, NULL },
     };
 
+    ev_lua_crypto_classes(L);
     luaL_newmetatable(L, LAUNCH_MT);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);

@@ -470,6 +470,7 @@ int luaopen_ev_nitro(lua_State *L)
         { "nsm_root", l_nsm_root }, { NULL, NULL },
     };
 
+    ev_lua_crypto_classes(L);
     make_type(L, TRUST_MT, trust_gc);
     make_type(L, CONNECT_MT, connect_gc);
     make_type(L, "ev.attest", attest_gc);

@@ -6,7 +6,7 @@ table.sort(files)
 
 local function module_name(path)
   local name = path:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/", ".")
-  return (name:gsub("%.init$", ""))
+  return (name:gsub("^(ev%..*)%.init$", "%1"))      -- scripts/init.lua is the verb `init`
 end
 
 local function bytes(text)
