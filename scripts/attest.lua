@@ -10,6 +10,8 @@ local nitro = require "ev.c.nitro"
 local text = require "ev.text"
 
 local FAILED, PREFIX = 76, "attestation: "
+-- With --at-time any moment in which the chain is valid will do: the document may then be younger.
+local AUDIT_SKEW_MS = 4 * 3600 * 1000
 
 local function bytes(opts, name)
   local value = opts[name]
@@ -78,7 +80,7 @@ local function demands(opts, cfg)
   if opts.at_time then
     local at, e = text.time_parse(opts.at_time)
     if not at then return nil, err.new("EUSAGE", "--at-time: " .. e.message) end
-    expect.at = at
+    expect.at, expect.future_skew = at, AUDIT_SKEW_MS
   end
   local notes = {}
   if has then notes[1] = attest.weakness(set) else notes[1] = "no measurement was compared" end
@@ -120,7 +122,7 @@ local function judge_well_known(stream, host, timeout, trust, expect, report)
   local doc, doc_err = attest.decode(response.body)
   if not doc then return nil, doc_err:wrap("/.well-known/attestation") end
   local again, why, partial = attest.verify(doc, trust, { sets = expect.sets, any_measurement = expect.any_measurement,
-    allow_debug = expect.allow_debug, at = expect.at, user_data = report.peer_spki })
+    allow_debug = expect.allow_debug, at = expect.at, future_skew = expect.future_skew, user_data = report.peer_spki })
   if not again then return nil, why:wrap("/.well-known/attestation"), partial end
   return report
 end

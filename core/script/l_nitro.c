@@ -123,6 +123,7 @@ static void read_expect(lua_State *L, int t, struct ev_expect *e)
     e->has_public_key = field_bytes(L, t, "public_key", &e->public_key);
     e->at_ms = ev_lua_field_int(L, t, "at", now_ms());
     e->max_age_ms = ev_lua_field_int(L, t, "max_age", 0);
+    e->future_skew_ms = ev_lua_field_int(L, t, "future_skew", 0);
 }
 
 /* --- reports ----------------------------------------------------------------------------------- */

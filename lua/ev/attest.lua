@@ -178,12 +178,9 @@ function M.verify_certificate(cert, trust, expect)
   if not doc then return nil, e end
   local key, key_err = cert:key()
   if not key then return nil, key_err end
-  local bound = setmetatable({ user_data = key:spki() }, { __index = expect })
   local copy = {}
-  for _, k in ipairs { "sets", "any_measurement", "allow_debug", "at", "nonce", "public_key", "max_age" } do
-    copy[k] = expect[k]
-  end
-  copy.user_data = bound.user_data
+  for k, v in pairs(expect) do copy[k] = v end
+  copy.user_data = key:spki()
   return M.verify(doc, trust, copy)
 end
 

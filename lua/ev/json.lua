@@ -4,8 +4,9 @@ local codec = require "ev.c.codec"
 
 local M = { parse = codec.json_parse, null = codec.null, array = codec.array, ordered = codec.ordered }
 
-function M.encode(value)
-  return codec.json_encode(value)
+---@param options? table {pretty = true}
+function M.encode(value, options)
+  return codec.json_encode(value, options)
 end
 
 function M.pretty(value)
