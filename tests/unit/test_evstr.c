@@ -1,0 +1,698 @@
+/* Tests of crypto/evstr*.c: the vectors of published clients and of the specification, the grammar at
+ * every cut, what must not decrypt, the cache. */
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "codec/crc32.h"
+#include "codec/json.h"
+#include "codec/text.h"
+#include "crypto/evstr_internal.h"
+#include "tap.h"
+
+static struct ev_key *keys[2];      /* [0] P-256, [1] secp256k1: the vectors' application */
+
+static struct ev_json *load(const char *name)
+{
+    struct ev_buf text = EV_BUF_INIT(1 << 20);
+    struct ev_json *j = NULL;
+    struct ev_err err = EV_ERR_INIT;
+    char path[256];
+
+    snprintf(path, sizeof path, "tests/golden/ev-encryption/%s.json", name);
+    if (ev_file_read(path, &text, &err) == 0) {
+        /* One value holds a NUL, which our JSON refuses: U+E000 stands for it here. */
+        for (char *p = (char *)text.p; (p = strstr(p, "\\u0000")) != NULL; )
+            memcpy(p, "\\ue000", 6);
+    }
+    if (text.n == 0 || ev_json_parse(ev_buf_slice(&text), &j, &err) < 0)
+        OK(0, "%s: %s", path, err.msg);
+    ev_buf_fini(&text);
+    return j;
+}
+
+static ev_slice get(const struct ev_json *j, const char *key)
+{
+    return ev_json_str(ev_json_get(j, key));
+}
+
+static struct ev_key *key_hex(enum ev_curve curve, ev_slice hex)
+{
+    struct ev_key *k = NULL;
+    uint8_t raw[66];
+    int n = ev_hex_decode(hex, raw, sizeof raw);
+
+    return n > 0 && ev_key_from_scalar(curve, ev_slice_of(raw, (size_t)n), &k, NULL) == 0 ? k : NULL;
+}
+
+static struct ev_evapp *app_of(const struct ev_key *p256, const struct ev_key *k1, bool debug, size_t cache)
+{
+    struct ev_evapp_conf conf = { p256, k1, debug, cache };
+    struct ev_evapp *app = NULL;
+
+    if (ev_evapp_new(&conf, &app, NULL) < 0)
+        exit(2);
+    return app;
+}
+
+static int decrypt(struct ev_evapp *app, ev_slice text, struct ev_buf *out, struct ev_evstr_meta *meta,
+                   struct ev_err *err)
+{
+    struct ev_evstr s;
+
+    ev_buf_clear(out);
+    if (ev_evstr_parse(text, &s) != EV_EVSTR_MATCH || s.whole.n != text.n)
+        return ev_fail_reason(err, EV_EPARSE, "not-a-ciphertext", "not an encrypted string");
+    return ev_evstr_decrypt(app, &s, out, meta, err);
+}
+
+/* ---- vectors ---- */
+
+static void test_keys(void)
+{
+    struct ev_json *j = load("keys");
+    const struct ev_json *side[2] = { ev_json_get(j, "prime256v1"), ev_json_get(j, "secp256k1") };
+    static const enum ev_curve curves[2] = { EV_P256, EV_SECP256K1 };
+
+    for (int i = 0; i < 2; i++) {
+        struct ev_key *pem = NULL;
+        struct ev_buf b = EV_BUF_INIT(128);
+        uint8_t point[EV_POINT_MAX];
+        int n;
+
+        keys[i] = key_hex(curves[i], get(side[i], "privateHex"));
+        OK(keys[i] && ev_key_from_pem(get(side[i], "privatePem"), &pem, NULL) == 0 && ev_key_same_public(pem, keys[i]),
+           "number and PEM are the same key");
+        n = ev_key_point(keys[i], true, point);
+        OK(n == 33 && ev_base64_put(&b, ev_slice_of(point, 33)) == 0 &&
+           ev_slice_eq(ev_buf_slice(&b), get(side[i], "publicCompressedBase64")), "its public point");
+        ev_key_free(pem);
+        ev_buf_fini(&b);
+    }
+    ev_json_free(j);
+}
+
+/* The text with U+E000 for each NUL, as the vectors were loaded. */
+static void without_nul(struct ev_buf *out, ev_slice text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if ((text.p[i] ? ev_buf_putc(out, text.p[i]) : ev_buf_puts(out, "\xEE\x80\x80")) < 0)
+            exit(2);
+    }
+}
+
+/* Does the decrypted text mean this JSON value? */
+static bool same_value(const struct ev_evstr *s, ev_slice text, const struct ev_json *want)
+{
+    struct ev_buf json = EV_BUF_INIT(1 << 20), plain = EV_BUF_INIT(1 << 20);
+    struct ev_json *got = NULL;
+    bool same;
+
+    without_nul(&plain, text);
+    same = ev_evstr_put_json(&json, s->type, ev_buf_slice(&plain)) == 0 &&
+           ev_json_parse(ev_buf_slice(&json), &got, NULL) == 0;
+    if (same && ev_json_type(want) == EV_JSON_STRING)
+        same = s->type == EV_EVSTR_STRING && ev_slice_eq(ev_json_str(got), ev_json_str(want));
+    else if (same && ev_json_type(want) == EV_JSON_BOOL)
+        same = s->type == EV_EVSTR_BOOLEAN && ev_json_type(got) == EV_JSON_BOOL &&
+               ev_json_bool(got) == ev_json_bool(want);
+    else
+        same = same && s->type == EV_EVSTR_NUMBER && ev_json_real(got) == ev_json_real(want);
+    ev_json_free(got);
+    ev_buf_fini(&json);
+    ev_buf_fini(&plain);
+    return same;
+}
+
+/* Every encrypted leaf of `c` decrypts to the leaf of `p`; counts them. */
+static size_t compare(struct ev_evapp *app, const struct ev_json *c, const struct ev_json *p, const char *id,
+                      struct ev_evstr_meta *meta)
+{
+    struct ev_buf out = EV_BUF_INIT(1 << 20);
+    struct ev_err err = EV_ERR_INIT;
+    const struct ev_json *child;
+    struct ev_evstr s;
+    const char *key;
+    void *iter = NULL;
+    size_t n = 0;
+
+    while (ev_json_next(c, &iter, &key, &child))
+        n += compare(app, child, ev_json_get(p, key), id, meta);
+    for (size_t i = 0; ev_json_type(c) == EV_JSON_ARRAY && i < ev_json_count(c); i++)
+        n += compare(app, ev_json_item(c, i), ev_json_item(p, i), id, meta);
+    if (ev_json_type(c) == EV_JSON_STRING && ev_evstr_parse(ev_json_str(c), &s) == EV_EVSTR_MATCH) {
+        OK(ev_evstr_decrypt(app, &s, &out, meta, &err) == 0 && same_value(&s, ev_buf_slice(&out), p), "%s %s", id,
+           err.msg);
+        n++;
+    }
+    ev_buf_fini(&out);
+    return n;
+}
+
+static void test_vectors(void)
+{
+    static const char *const names[] = { "strings", "json", "roles" };
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+    size_t fields = 0, want = 0;
+
+    for (size_t f = 0; f < EV_COUNT(names); f++) {
+        struct ev_json *j = load(names[f]);
+        const struct ev_json *list = ev_json_get(j, "vectors"), *v;
+
+        for (size_t i = 0; (v = ev_json_item(list, i)) != NULL; i++) {
+            const struct ev_json *about = ev_json_get(ev_json_item(ev_json_get(v, "fields"), 0), "metadata");
+            struct ev_evstr_meta meta = {0};
+            char role[32] = "";
+
+            want += ev_json_count(ev_json_get(v, "fields"));
+            fields += compare(app, ev_json_get(v, "ciphertext"), ev_json_get(v, "plaintext"), (char *)get(v, "id").p,
+                              &meta);
+            if (ev_json_type(about) != EV_JSON_OBJECT)
+                continue;
+            snprintf(role, sizeof role, "%s", (const char *)get(about, "dr").p);
+            OK(strcmp(meta.role, role) == 0 && meta.origin == ev_json_int(ev_json_get(about, "eo")) &&
+               (meta.time == ev_json_int(ev_json_get(about, "et")) || ev_json_count(ev_json_get(v, "fields")) > 1),
+               "its metadata: \"%s\", %d", meta.role, (int)meta.origin);
+        }
+        ev_json_free(j);
+    }
+    OK(fields == want && fields > 25, "%zu encrypted strings, all of them", fields);
+    ev_evapp_free(app);
+}
+
+static void test_malformed(void)
+{
+    struct ev_json *j = load("malformed");
+    const struct ev_json *v;
+    size_t n = 0;
+
+    for (size_t i = 0; (v = ev_json_item(ev_json_get(j, "vectors"), i)) != NULL; i++) {
+        struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+        struct ev_buf out = EV_BUF_INIT(1 << 20), file = EV_BUF_INIT(1 << 20);
+        struct ev_err err = EV_ERR_INIT;
+        bool shape = !ev_slice_eq(get(v, "expected"), EV_LIT("not-a-ciphertext"));
+        ev_slice c = get(v, "ciphertext"), reason = get(v, "reason");
+        int rc;
+
+        if (ev_slice_eq(get(v, "kind"), EV_LIT("file"))) {
+            c = c.n ? c : get(v, "ciphertextBase64");
+            rc = ev_base64_decode(&file, c, false) == 0 ? ev_evfile_decrypt(app, ev_buf_slice(&file), &out, NULL, &err)
+                                                        : 0;
+        } else {
+            rc = decrypt(app, c, &out, NULL, &err);
+        }
+        OK(rc < 0 && out.n == 0 && (!shape || ev_slice_eq(reason, ev_slice_str(err.reason))) &&
+           shape == (strcmp(err.reason, "not-a-ciphertext") != 0), "%s: %s", (char *)get(v, "name").p, err.msg);
+        n++;
+        ev_buf_fini(&out);
+        ev_buf_fini(&file);
+        ev_evapp_free(app);
+    }
+    EQ_INT(n, 12, "malformed vectors");
+    ev_json_free(j);
+}
+
+static void test_files(void)
+{
+    struct ev_json *j = load("files");
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+    const struct ev_json *v;
+    size_t n = 0;
+
+    for (size_t i = 0; (v = ev_json_item(ev_json_get(j, "vectors"), i)) != NULL; i++) {
+        struct ev_buf out = EV_BUF_INIT(1 << 20), file = EV_BUF_INIT(1 << 20), want = EV_BUF_INIT(1 << 20);
+        struct ev_err err = EV_ERR_INIT;
+        size_t bad = 0;
+
+        if (ev_base64_decode(&file, get(v, "ciphertextBase64"), false) < 0 ||
+            ev_base64_decode(&want, get(v, "plaintextBase64"), false) < 0)
+            exit(2);
+        OK(ev_evfile_decrypt(app, ev_buf_slice(&file), &out, NULL, &err) == 0 &&
+           ev_slice_eq(ev_buf_slice(&out), ev_buf_slice(&want)), "%s %s", (char *)get(v, "id").p, err.msg);
+        for (size_t cut = 0; cut < file.n; cut++)
+            bad += ev_evfile_decrypt(app, ev_slice_of(file.p, cut), &out, NULL, NULL) >= 0;
+        for (size_t at = 0; at < file.n; at++) {
+            file.p[at] ^= 0x10;                 /* bits of the flags but the lowest mean nothing */
+            bad += at != 54 && ev_evfile_decrypt(app, ev_buf_slice(&file), &out, NULL, NULL) >= 0;
+            file.p[at] ^= 0x10;
+        }
+        EQ_INT(bad, 0, "cut or bent files that were taken");
+        n++;
+        ev_buf_fini(&out);
+        ev_buf_fini(&file);
+        ev_buf_fini(&want);
+    }
+    EQ_INT(n, 4, "files");
+    ev_evapp_free(app);
+    ev_json_free(j);
+}
+
+/* ---- the specification's own vectors ---- */
+
+#define P "AAECAwQFBgcICQoL:A9Zak5d8qj0bCBhS/1ennkZfFmBXcwS66tUF3TpIWJzz"
+#define K "AAECAwQFBgcICQoL:AkZtf8rlY+XLCaDRhwu1gDRIBGF4eaFJSc8iKF8brj8n"
+
+static void test_spec(void)
+{
+    static const struct { const char *text, *plain; bool meta; } known[] = {
+        { "ev:Tk9D:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU:$", "hello", false },
+        { "ev:Tk9D:number:" P ":kLpJ/p54veJtmpxvJ1qv1TmBrA:$", "123", false },
+        { "ev:Tk9D:boolean:" P ":1foP5Ijp/L23q6ETWUiXZOwBuFI:$", "true", false },
+        { "ev:Tk9D:" P ":AMHeL3ZrW3asKVnhJKsHzQ:$", "", false },
+        { "ev:T1JL:" P ":gRNRFwWAJ3vODTwbntcilM5VdQUb:$", "hello", false },
+        { "ev:" P ":gRNRFwWAJ3vODTwbntcilM5VdQUb:$", "hello", false },
+        { "ev:TENZ:" P ":u4j5I5ezaywkhgG0EosdAYhOR+Ze08tSdawgmrxUwE+cwMqmLaQD+uZ6jsovT+s6aQ:$", "hello", true },
+        { "ev:QkTC:" P ":u4j5I5ezaywkhgG0EosdAYhOR+Ze08tSdawgmrxUwE+cDGkDwE/RVGKlRMat9TNMmQ:$", "hello", true },
+        { "ev:RFVC:" K ":IMG3MCrR2YRlEklKmZa7BJs6yKjS:$", "hello", false },
+        { "ev:" K ":IMG3MCrR2YRlEklKmZa7BJs6yKjS:$", "hello", false },
+        { "ev:RFVC:number:" K ":eZbo0fLfYMFvIFKi6STWdHb02A:$", "123", false },
+        { "ev:RFVC:boolean:" K ":PNauOfviPIkXamAVgpa32lDs5es:$", "true", false },
+        { "ev:QlJV:" K ":z0K5t2HmcMig0H5+d8TA/R4kHqKp2JgvvoZ3V4uRIZ+0Fa84FeBkS0UsVjYt8HGqxA:$", "hello", true },
+        { "ev:S0lS:" K ":z0K5t2HmcMig0H5+d8TA/R4kHqKp2JgvvoZ3V4uRIZ+0uK9Bjaxhl+P9O/e8BP+fIg:$", "hello", true },
+        { "ev:Tk9D:string:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU:$", "hello", false },
+        { "ev:Tk9D:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU=:$", NULL, false },
+        { "ev:Tk9D:" P ":AMHeL3ZrW3asKVnhJKsHzQ==:$", "", false },
+        { "ev:RFVC:" P ":gRNRFwWAJ3vODTwbntcilM5VdQUb:$", NULL, false },
+        { "ev:Tk9D:number:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU:$", NULL, false },
+        { "ev:debug:Tk9D:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU:$", NULL, false },
+        { "ev:QkTC:number:" P ":u4j5I5ezaywkhgG0EosdAYhOR+Ze08tSdawgmrxUwE+cDGkDwE/RVGKlRMat9TNMmQ:$", NULL, false },
+        { "ev:Tk9D:" P "::$", NULL, false },
+    };
+    struct ev_key *p = key_hex(EV_P256, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_key *k = key_hex(EV_SECP256K1, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_evapp *app = app_of(p, k, false, 0);
+    struct ev_buf out = EV_BUF_INIT(100);
+
+    /* Twice: with keys derived, and with keys from the cache. */
+    for (size_t i = 0; i < 2 * EV_COUNT(known); i++) {
+        const char *text = known[i / 2].text, *plain = known[i / 2].plain;
+        struct ev_evstr_meta meta = {0};
+        struct ev_err err = EV_ERR_INIT;
+        int rc = decrypt(app, ev_slice_str(text), &out, &meta, &err);
+
+        if (!plain) {
+            OK(rc < 0 && out.n == 0 && err.reason[0], "refused: %.24s: %s", text, err.reason);
+            continue;
+        }
+        OK(rc == 0 && strcmp(ev_buf_str(&out), plain) == 0, "%.24s is \"%s\" %s", text, plain, err.msg);
+        OK(!known[i / 2].meta || (strcmp(meta.role, "allow-all") == 0 && meta.origin == 5 && meta.time == 1691665064),
+           "its metadata");
+    }
+    ev_evapp_free(app);
+    app = app_of(p, k, true, 0);
+    OK(decrypt(app, EV_LIT("ev:debug:Tk9D:" P ":ye0W7Zx1O0DBTATcgTRqRFJrtRyU:$"), &out, NULL, NULL) == 0,
+       "a debug string with debug keys");
+    ev_evapp_free(app);
+    ev_buf_fini(&out);
+    ev_key_free(p);
+    ev_key_free(k);
+}
+
+static void test_spec_files(void)
+{
+    static const char *const files[] = {
+        "254556454e4303370003d65a93977caa3d1b081852ff57a79e465f1660577304baead505dd3a48589cf3000102030405060708090a0b00"
+        "a06a2a4377f0b60ffe9fe1c4228cc7d3269c0c9459",
+        "254556454e4302370002466d7fcae563e5cb09a0d1870bb580344804617879a14949cf22285f1bae3f27000102030405060708090a0b00"
+        "49dd9a4ebdd5f19324abbdf2a31eaab065e812bd84",
+    };
+    struct ev_key *p = key_hex(EV_P256, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_key *k = key_hex(EV_SECP256K1, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_evapp *app = app_of(p, k, false, 0);
+    struct ev_buf out = EV_BUF_INIT(100);
+    uint8_t raw[200];
+
+    for (size_t i = 0; i < EV_COUNT(files); i++) {
+        int n = ev_hex_decode(ev_slice_str(files[i]), raw, sizeof raw);
+
+        ev_buf_clear(&out);
+        OK(n > 0 && ev_evfile_decrypt(app, ev_slice_of(raw, (size_t)n), &out, NULL, NULL) == 0 && out.n == 1 &&
+           out.p[0] == 1, "file %zu of the specification", i);
+    }
+    ev_evapp_free(app);
+    ev_buf_fini(&out);
+    ev_key_free(p);
+    ev_key_free(k);
+}
+
+/* ---- grammar ---- */
+
+#define IV16 "YGJVktHhdj3ds3wC"
+#define PT44 "A6rkaTU8lez7NSBT8nTqbhBIu3tX4/lyH3aJVBUcGmLh"
+#define DATA "8hI5qEp32kWcVK367yaC09bDRbk"
+
+static void test_grammar(void)
+{
+    static const char *const good[] = {
+        "ev:" IV16 ":" PT44 ":" DATA ":$", "ev:RFVC:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:debug:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:debug:Tk9D:number:" IV16 ":" PT44 ":" DATA ":$", "ev:boolean:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:QkTC:string:" IV16 ":" PT44 "::$", "ev:S0lS:" IV16 ":" PT44 ":====:$", "ev:TENZ:" IV16 ":" PT44 ":=:$ tail",
+    };
+    static const char *const bad[] = {
+        "x", "e:", "ev;", "ev::", "ev:RFVC::", "ev:rfvc:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:RFVC:RFVC:" IV16 ":" PT44 ":x:$",
+        "ev:number:RFVC:" IV16 ":" PT44 ":" DATA ":$", "ev:RFVC:debug:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:debug:debug:" IV16 ":" PT44 ":" DATA ":$", "ev:number:number:" IV16 ":" PT44 ":" DATA ":$",
+        "ev:" IV16 "A:" PT44 ":" DATA ":$", "ev:" IV16 ":" PT44 "A:" DATA ":$", "ev:" IV16 ":" DATA ":" DATA ":$",
+        "ev:" IV16 ":" PT44 ":" DATA "$", "ev:" IV16 ":" PT44 ":" DATA ":x", "ev:" IV16 ":" PT44 ":8hI5 qEp:$",
+        "ev:" IV16 ":" PT44 ":8hI5-_:$", "ev:YGJVktHhdj3ds3w:" PT44 ":" DATA ":$",
+        "ev:Tk9D::" IV16 ":" PT44 ":" DATA ":$",
+        "ev:key:1:0db0c70d7c1b8894a290a287baac6596711754219bfa240f36aa0fa853ed:H+8AG4:vect0r", "EV:RFVC:",
+        "ev:RFVC:ev:" IV16 ":" PT44 ":" DATA ":$", "ev:" IV16 ":" PT44 ":8h\"I5",
+    };
+    struct ev_evstr s;
+
+    for (size_t i = 0; i < EV_COUNT(good); i++) {
+        size_t n = (size_t)(strchr(good[i], '$') + 1 - good[i]), wrong = 0;
+
+        OK(ev_evstr_parse(ev_slice_str(good[i]), &s) == EV_EVSTR_MATCH && s.whole.n == n, "one: %s", good[i]);
+        for (size_t cut = 0; cut < n; cut++) {
+            char *copy = malloc(cut ? cut : 1);
+
+            memcpy(copy, good[i], cut);
+            wrong += ev_evstr_parse(ev_slice_of(copy, cut), &s) != EV_EVSTR_MORE;
+            free(copy);
+        }
+        EQ_INT(wrong, 0, "cuts that do not say that more may come");
+    }
+    for (size_t i = 0; i < EV_COUNT(bad); i++)
+        OK(ev_evstr_parse(ev_slice_str(bad[i]), &s) == EV_EVSTR_NO, "none: %s", bad[i]);
+    OK(ev_evstr_parse(ev_slice_str(good[3]), &s) == EV_EVSTR_MATCH && s.debug && s.version == EV_EVSTR_TK9D &&
+       s.type == EV_EVSTR_NUMBER && ev_slice_eq(s.iv, EV_LIT(IV16)) && ev_slice_eq(s.ephemeral, EV_LIT(PT44)) &&
+       ev_slice_eq(s.data, EV_LIT(DATA)), "its parts");
+}
+
+/* ---- there and back ---- */
+
+static const enum ev_evstr_version written[] = { EV_EVSTR_RFVC, EV_EVSTR_T1JL, EV_EVSTR_TK9D, EV_EVSTR_TENZ,
+                                                 EV_EVSTR_QLJV, EV_EVSTR_QKTC, EV_EVSTR_S0LS };
+
+static void test_round(void)
+{
+    static const struct { enum ev_evstr_type type; const char *text; } values[] = {
+        { EV_EVSTR_STRING, "" }, { EV_EVSTR_STRING, "  not trimmed \n" }, { EV_EVSTR_STRING, "caf\xC3\xA9 \"\\" },
+        { EV_EVSTR_NUMBER, "-12.75e+3" }, { EV_EVSTR_NUMBER, "null" }, { EV_EVSTR_BOOLEAN, "false" },
+    };
+    static const struct ev_evstr_meta meta = { "my-role-1", 9, 1700000000 };
+    struct ev_evapp *app = app_of(keys[0], keys[1], true, 0), *closed = app_of(keys[0], keys[1], false, 0);
+    struct ev_buf text = EV_BUF_INIT(10000), out = EV_BUF_INIT(10000);
+    size_t bad = 0, n = 0;
+
+    for (size_t v = 0; v < EV_COUNT(written); v++) {
+        for (size_t i = 0; i < 4 * EV_COUNT(values); i++) {
+            struct ev_evstr_how how = { written[v], values[i / 4].type, i & 1, i & 2 ? &meta : NULL };
+            struct ev_evstr_meta back = {0};
+            bool has_meta = written[v] >= EV_EVSTR_TENZ;
+
+            ev_buf_clear(&text);
+            if (ev_evstr_encrypt(app, &how, ev_slice_str(values[i / 4].text), &text, NULL) < 0 ||
+                decrypt(app, ev_buf_slice(&text), &out, &back, NULL) < 0 ||
+                strcmp(ev_buf_str(&out), values[i / 4].text) != 0 ||
+                strcmp(back.role, has_meta && (i & 2) ? meta.role : "") != 0 ||
+                back.time != (has_meta && (i & 2) ? meta.time : 0))
+                bad++;
+            bad += (decrypt(closed, ev_buf_slice(&text), &out, NULL, NULL) < 0) != how.debug;
+            n++;
+        }
+    }
+    OK(bad == 0, "%zu values there and back, every version, type, debug or not (%zu wrong)", n, bad);
+    ev_evapp_free(app);
+    ev_evapp_free(closed);
+    ev_buf_fini(&text);
+    ev_buf_fini(&out);
+}
+
+static void test_encrypt_refused(void)
+{
+    static const char *const numbers[] = { "", "01", "1.", ".5", "+1", "1e", "0x1", "NaN", "1 ", "-", "--1", "1e+" };
+    struct ev_evapp *app = app_of(keys[0], NULL, false, 0);
+    struct ev_evstr_how how = { EV_EVSTR_TK9D, EV_EVSTR_NUMBER, false, NULL };
+    struct ev_evstr_meta bad = { "Bad Role", 5, 5 };
+    struct ev_buf out = EV_BUF_INIT(90);
+
+    for (size_t i = 0; i < EV_COUNT(numbers); i++)
+        OK(ev_evstr_encrypt(app, &how, ev_slice_str(numbers[i]), &out, NULL) == EV_EPARSE && out.n == 0,
+           "no number: \"%s\"", numbers[i]);
+    how.type = EV_EVSTR_STRING;
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("\xFF"), &out, NULL) == EV_EPARSE, "no UTF-8");
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("too long for the room"), &out, NULL) == -ENOBUFS && out.n == 0, "no room");
+    how.version = EV_EVSTR_RFVC;
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("x"), &out, NULL) == EV_EUSAGE, "no key on that curve");
+    how.version = EV_EVSTR_BARE;
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("x"), &out, NULL) == EV_EUSAGE, "the oldest form is not written");
+    how.version = EV_EVSTR_QKTC;
+    how.meta = &bad;
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("x"), &out, NULL) == -EINVAL && out.n == 0, "a role that is none");
+    ev_evapp_free(app);
+    ev_buf_fini(&out);
+}
+
+static void test_file_round(void)
+{
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0), *dev = app_of(keys[0], keys[1], true, 0);
+    static const enum ev_curve curves[] = { EV_P256, EV_SECP256K1 };
+    static const size_t sizes[] = { 0, 1, 16, 100000 };
+    uint8_t *content = ev_alloc(100000);
+
+    for (size_t i = 0; i < 100000; i++)
+        content[i] = (uint8_t)(i * 31);
+    for (size_t i = 0; i < EV_COUNT(curves) * EV_COUNT(sizes); i++) {
+        struct ev_buf file = EV_BUF_INIT(200000), out = EV_BUF_INIT(200000), small = EV_BUF_INIT(50);
+        ev_slice in = ev_slice_of(content, sizes[i / 2]);
+
+        OK(ev_evfile_encrypt(app, curves[i % 2], i & 1, in, &file, NULL) == 0 &&
+           ev_evfile_decrypt(dev, ev_buf_slice(&file), &out, NULL, NULL) == 0 && ev_slice_eq(ev_buf_slice(&out), in),
+           "a file of %zu bytes there and back", in.n);
+        OK((ev_evfile_decrypt(app, ev_buf_slice(&file), &out, NULL, NULL) < 0) == (i & 1), "debug files are refused");
+        OK(ev_evfile_encrypt(app, curves[i % 2], false, in, &small, NULL) == -ENOBUFS && small.n == 0, "no room");
+        ev_buf_fini(&file);
+        ev_buf_fini(&out);
+        ev_buf_fini(&small);
+    }
+    ev_free(content);
+    ev_evapp_free(app);
+    ev_evapp_free(dev);
+}
+
+/* Formats 4 and 5 with metadata, put together here: no published vector has them. */
+static void test_file_meta(void)
+{
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+    struct ev_buf meta = EV_BUF_INIT(100), sealed = EV_BUF_INIT(100), file = EV_BUF_INIT(500), out = EV_BUF_INIT(100);
+    static const struct ev_evstr_meta about = { "files", 5, 77 };
+    uint8_t iv[EV_EVSTR_IV] = { 1 };
+
+    for (int k1 = 0; k1 < 2; k1++) {
+        struct evstr_seal seal = { .k1 = k1, .kdf = true, .iv = iv, .ephemeral = app->own[k1].pub, .n_aad = 33 };
+        struct ev_evstr_meta back = {0};
+        struct ev_err err = EV_ERR_INIT;
+        uint32_t crc;
+
+        ev_buf_clear(&meta);
+        ev_buf_clear(&sealed);
+        ev_buf_clear(&file);
+        ev_buf_clear(&out);
+        memcpy(seal.aad, app->side[k1].pub, 33);
+        OK(evstr_own_refresh(&app->own[k1], &app->side[k1]) == 0 && evstr_meta_put(&meta, &about) == 0 &&
+           evstr_close(app, &seal, &app->own[k1].keys, ev_buf_slice(&meta), &sealed, NULL) == 0 &&
+           ev_buf_puts(&file, "%EVENC") == 0 && ev_buf_putc(&file, k1 ? 4 : 5) == 0 &&
+           ev_buf_putc(&file, (uint8_t)(57 + sealed.n)) == 0 && ev_buf_putc(&file, 0) == 0 &&
+           ev_buf_put(&file, app->own[k1].pub, 33) == 0 && ev_buf_put(&file, iv, 12) == 0 &&
+           ev_buf_putc(&file, 0) == 0 && ev_buf_putc(&file, (uint8_t)sealed.n) == 0 && ev_buf_putc(&file, 0) == 0 &&
+           ev_buf_put_slice(&file, ev_buf_slice(&sealed)) == 0 &&
+           evstr_close(app, &seal, &app->own[k1].keys, EV_LIT("content"), &file, NULL) == 0, "a file with metadata");
+        crc = ev_crc32(0, file.p, file.n);
+        for (int i = 0; i < 4; i++)
+            OK(ev_buf_putc(&file, (uint8_t)(crc >> 8 * i)) == 0, "its checksum");
+        OK(ev_evfile_decrypt(app, ev_buf_slice(&file), &out, &back, &err) == 0 &&
+           strcmp(ev_buf_str(&out), "content") == 0
+           && strcmp(back.role, "files") == 0 && back.time == 77, "is read %s", err.msg);
+    }
+    ev_evapp_free(app);
+    ev_buf_fini(&meta);
+    ev_buf_fini(&sealed);
+    ev_buf_fini(&file);
+    ev_buf_fini(&out);
+}
+
+/* ---- metadata ---- */
+
+static void test_meta(void)
+{
+    static const struct { const char *hex; bool ok; } maps[] = {
+        { "83a26472a9616c6c6f772d616c6ca2656f05a26574ce64d4c2a8", true }, { "80", true },
+        { "81a26574cf0000000000000001", true }, { "81a26574ccff", true }, { "de0001a2656f05", true },
+        { "df00000001a2656f05", true }, { "81a178c0", true }, { "81a178920102", true }, { "81a17881a17991c3", true },
+        { "81d90178c40100", true }, { "81a178cb0000000000000000", true }, { "81a178d301020304050607", false },
+        { "81a178d30102030405060708", true }, { "81a178d6010000000a", true }, { "81a178c7010a00", true },
+        { "81a178ff", true },
+        { "", false }, { "00", false }, { "90", false }, { "81", false }, { "81a2656f", false },
+        { "81a2656fc0", false },
+        { "81a2647205", false }, { "81a26472a0", false }, { "81a26472a141", false },
+        { "81a26472b5" "616161616161616161616161"
+          "616161616161616161", false }, { "82a26472a161a26472a162", false }, { "8005", false }, { "8105a0", false },
+        { "dfffffffff", false }, { "81a178dfffffffff", false }, { "81a1789191919191919191", false },
+        { "81a178c1", false },
+        { "81a178dbffffffff00", false }, { "81a178c9ffffffff00", false }, { "81a26574cfffffffffffffffff", false },
+    };
+
+    for (size_t i = 0; i < EV_COUNT(maps); i++) {
+        size_t n = strlen(maps[i].hex) / 2, bad = 0;
+        uint8_t *raw = malloc(n ? n : 1);
+        struct ev_evstr_meta m;
+
+        if (ev_hex_decode(ev_slice_str(maps[i].hex), raw, n) < 0)
+            exit(2);
+        OK((evstr_meta_read(ev_slice_of(raw, n), &m) == 0) == maps[i].ok, "metadata %s: %s", maps[i].hex,
+           maps[i].ok ? "read" : "refused");
+        for (size_t cut = 0; cut < n; cut++) {
+            uint8_t *copy = malloc(cut ? cut : 1);
+
+            memcpy(copy, raw, cut);
+            bad += maps[i].ok && evstr_meta_read(ev_slice_of(copy, cut), &m) == 0;
+            free(copy);
+        }
+        EQ_INT(bad, 0, "cut maps that were read");
+        free(raw);
+    }
+}
+
+/* ---- cache ---- */
+
+static void seal_with(const struct ev_key *app_key, struct ev_buf *text, const char *value)
+{
+    struct ev_evapp *fresh = app_of(app_key, NULL, false, 0);      /* a new ephemeral key */
+    struct ev_evstr_how how = { EV_EVSTR_TK9D, EV_EVSTR_STRING, false, NULL };
+
+    ev_buf_clear(text);
+    if (ev_evstr_encrypt(fresh, &how, ev_slice_str(value), text, NULL) < 0)
+        exit(2);
+    ev_evapp_free(fresh);
+}
+
+static void test_cache(void)
+{
+    enum { CLIENTS = 6, ROOM = 4 };
+    struct ev_evapp *app = app_of(keys[0], NULL, false, ROOM);
+    struct ev_buf text[CLIENTS], out = EV_BUF_INIT(100), forged = EV_BUF_INIT(1000);
+    size_t bad = 0;
+
+    for (int i = 0; i < CLIENTS; i++) {
+        ev_buf_init(&text[i], 1000);
+        seal_with(keys[0], &text[i], "value");
+    }
+#define TRY(i) (bad += decrypt(app, ev_buf_slice(&text[i]), &out, NULL, NULL) < 0 || strcmp(ev_buf_str(&out), "value"))
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < ROOM; i++)
+            TRY(i);
+    }
+    EQ_INT(ev_evapp_derived(app), ROOM, "one derivation a client");
+    TRY(0);
+    TRY(4);                                     /* takes the place of 1, the oldest */
+    EQ_INT(ev_evapp_derived(app), ROOM + 1, "a new client");
+    TRY(0);
+    TRY(2);
+    TRY(3);
+    TRY(4);
+    EQ_INT(ev_evapp_derived(app), ROOM + 1, "the others are still there");
+    TRY(1);
+    EQ_INT(ev_evapp_derived(app), ROOM + 2, "the oldest had to go");
+
+    /* Bent strings of new clients, any number: nothing enters. */
+    for (int i = 0; i < 20; i++) {
+        struct ev_evstr s;
+
+        seal_with(keys[0], &forged, "value");
+        forged.p[forged.n - 6] = forged.p[forged.n - 6] == 'A' ? 'B' : 'A';
+        bad += ev_evstr_parse(ev_buf_slice(&forged), &s) != EV_EVSTR_MATCH ||
+               ev_evstr_decrypt(app, &s, &out, NULL, NULL) >= 0;
+    }
+    EQ_INT(ev_evapp_derived(app), ROOM + 22, "each forged string costs a derivation");
+    TRY(1);
+    TRY(4);
+    TRY(3);
+    EQ_INT(ev_evapp_derived(app), ROOM + 22, "and puts nobody out");
+    EQ_INT(bad, 0, "values that were wrong");
+    for (int i = 0; i < CLIENTS; i++)
+        ev_buf_fini(&text[i]);
+    ev_buf_fini(&out);
+    ev_buf_fini(&forged);
+    ev_evapp_free(app);
+}
+
+/* A bent string of a known client must not leave its key wrong for the next one; and versions that
+ * use different keys of one agreement do not mix. */
+static void test_cache_keyed(void)
+{
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0), *client = app_of(keys[0], keys[1], false, 0);
+    static const enum ev_evstr_version mix[] = { EV_EVSTR_TK9D, EV_EVSTR_T1JL, EV_EVSTR_RFVC, EV_EVSTR_QKTC,
+                                                 EV_EVSTR_S0LS, EV_EVSTR_T1JL };
+    struct ev_buf text = EV_BUF_INIT(1000), out = EV_BUF_INIT(100);
+    size_t bad = 0;
+
+    for (size_t i = 0; i < 60; i++) {
+        struct ev_evstr_how how = { mix[i % EV_COUNT(mix)], EV_EVSTR_STRING, false, NULL };
+
+        ev_buf_clear(&text);
+        bad += ev_evstr_encrypt(client, &how, EV_LIT("value"), &text, NULL) < 0 ||
+               decrypt(app, ev_buf_slice(&text), &out, NULL, NULL) < 0 || strcmp(ev_buf_str(&out), "value") != 0;
+        text.p[text.n - 8] = text.p[text.n - 8] == 'A' ? 'B' : 'A';
+        bad += decrypt(app, ev_buf_slice(&text), &out, NULL, NULL) >= 0;
+    }
+    EQ_INT(bad, 0, "good and bent strings in turn, over versions");
+    EQ_INT(ev_evapp_derived(app), 2, "with one agreement a curve");
+    ev_evapp_free(app);
+    ev_evapp_free(client);
+    ev_buf_fini(&text);
+    ev_buf_fini(&out);
+}
+
+static void test_public_only(void)
+{
+    struct ev_key *pub = NULL;
+    struct ev_buf text = EV_BUF_INIT(1000), out = EV_BUF_INIT(100);
+    struct ev_evstr_how how = { EV_EVSTR_TK9D, EV_EVSTR_STRING, false, NULL };
+    struct ev_evapp *app, *owner = app_of(keys[0], NULL, false, 0), *none = NULL;
+    struct ev_evapp_conf wrong = { .p256 = keys[1] };
+    struct ev_err err = EV_ERR_INIT;
+    uint8_t point[EV_POINT_MAX];
+    int n = ev_key_point(keys[0], true, point);
+
+    OK(n == 33 && ev_key_from_point(EV_P256, ev_slice_of(point, 33), &pub, NULL) == 0, "a public key");
+    app = app_of(pub, NULL, false, 0);
+    OK(ev_evstr_encrypt(app, &how, EV_LIT("x"), &text, NULL) == 0, "encrypts");
+    OK(decrypt(app, ev_buf_slice(&text), &out, NULL, &err) == EV_ECRYPTO && strcmp(err.reason, "no-key") == 0,
+       "does not decrypt");
+    OK(decrypt(owner, ev_buf_slice(&text), &out, NULL, NULL) == 0 && strcmp(ev_buf_str(&out), "x") == 0,
+       "the private one does");
+    OK(ev_evapp_new(&wrong, &none, NULL) == EV_EUSAGE && !none, "a key in the wrong place");
+    ev_evapp_free(app);
+    ev_evapp_free(owner);
+    ev_evapp_free(NULL);
+    ev_key_free(pub);
+    ev_buf_fini(&text);
+    ev_buf_fini(&out);
+}
+
+int main(void)
+{
+    test_keys();
+    test_vectors();
+    test_malformed();
+    test_files();
+    test_spec();
+    test_spec_files();
+    test_grammar();
+    test_round();
+    test_encrypt_refused();
+    test_file_round();
+    test_file_meta();
+    test_meta();
+    test_cache();
+    test_cache_keyed();
+    test_public_only();
+    ev_key_free(keys[0]);
+    ev_key_free(keys[1]);
+    return tap_done();
+}
