@@ -10,7 +10,10 @@
 #include "codec/text.h"
 #include "crypto/evstr_internal.h"
 
-enum { IV_TEXT = 16, POINT_TEXT = 44, META_MAX = 65535, NO_SLOT = UINT32_MAX };
+enum {
+    IV_TEXT = 16, POINT_TEXT = 44, META_MAX = 65535, NO_SLOT = UINT32_MAX,
+    KEEP = 64 * 1024            /* working buffers up to this size stay allocated */
+};
 
 enum aad { AAD_NONE, AAD_APP, AAD_FULL };
 
@@ -130,7 +133,8 @@ int ev_evapp_new(const struct ev_evapp_conf *conf, struct ev_evapp **out, struct
     *out = NULL;
     app->debug = conf->debug;
     app->keyed = NO_SLOT;
-    ev_buf_init(&app->scratch, EV_EVSTR_MAX + META_MAX + 2 + EV_EVSTR_TAG);
+    ev_buf_init(&app->coded, EV_EVSTR_MAX);
+    ev_buf_init(&app->scratch, EV_EVSTR_MAX + META_MAX + 2);
     app->cache = evstr_cache_new(conf->cache ? conf->cache : EV_EVSTR_CACHE);
     app->gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
     app->open = EVP_CIPHER_CTX_new();
@@ -165,6 +169,7 @@ void ev_evapp_free(struct ev_evapp *app)
     EVP_CIPHER_CTX_free(app->seal);
     EVP_CIPHER_free(app->gcm);
     ev_buf_wipe(&app->scratch);
+    ev_buf_fini(&app->coded);
     ev_wipe(app->own, sizeof app->own);
     ev_free(app);
 }
@@ -174,11 +179,16 @@ uint64_t ev_evapp_derived(const struct ev_evapp *app)
     return app->derived;
 }
 
-/* The scratch buffer after a value: emptied, and what was in it wiped. */
-static void scratch_done(struct ev_evapp *app)
+/* The working buffers after a value: emptied, and plain bytes wiped. */
+static void work_done(struct ev_evapp *app)
 {
     ev_wipe(app->scratch.p, app->scratch.n);
     ev_buf_clear(&app->scratch);
+    ev_buf_clear(&app->coded);
+    if (app->scratch.cap > KEEP)
+        ev_buf_fini(&app->scratch);
+    if (app->coded.cap > KEEP)
+        ev_buf_fini(&app->coded);
 }
 
 /* ---- opening ---- */
@@ -334,17 +344,16 @@ static int deliver(const struct ev_evstr *s, ev_slice plain, struct ev_buf *out,
     return 0;
 }
 
-/* Fixed number of bytes out of base64. */
-static int decode_exact(ev_slice text, uint8_t *out, size_t n)
+/* Fixed number of bytes out of base64, by way of a working buffer. */
+static int decode_exact(struct ev_evapp *app, ev_slice text, uint8_t *out, size_t n)
 {
-    struct ev_buf b = EV_BUF_INIT(n);
-    int rc = ev_base64_decode(&b, text, false);
+    int rc = ev_base64_decode(&app->coded, text, false);
 
-    if (rc == 0 && b.n == n)
-        memcpy(out, b.p, n);
+    if (rc == 0 && app->coded.n == n)
+        memcpy(out, app->coded.p, n);
     else
         rc = EV_EPARSE;
-    ev_buf_fini(&b);
+    ev_buf_clear(&app->coded);
     return rc;
 }
 
@@ -353,27 +362,28 @@ int ev_evstr_decrypt(struct ev_evapp *app, const struct ev_evstr *s, struct ev_b
 {
     uint8_t iv[EV_EVSTR_IV], ephemeral[EV_EVSTR_POINT];
     struct evstr_seal seal = { .iv = iv, .ephemeral = ephemeral };
-    struct ev_buf sealed = EV_BUF_INIT(EV_EVSTR_MAX);
+    ev_slice sealed;
     int rc;
 
     if (s->debug && !app->debug)
         return evstr_fail(err, EV_ECRYPTO, "debug", "it was made with a debug key");
-    if (decode_exact(s->iv, iv, sizeof iv) < 0 || decode_exact(s->ephemeral, ephemeral, sizeof ephemeral) < 0 ||
-        (rc = ev_base64_decode(&sealed, s->data, false)) == EV_EPARSE)
+    if (decode_exact(app, s->iv, iv, sizeof iv) < 0 ||
+        decode_exact(app, s->ephemeral, ephemeral, sizeof ephemeral) < 0 ||
+        (rc = ev_base64_decode(&app->coded, s->data, false)) == EV_EPARSE)
         rc = evstr_fail(err, EV_EPARSE, "base64", "a part of it is not base64");
     else if (rc < 0)
         rc = evstr_fail(err, EV_ELIMIT, "", "too large");
     EV_TRY(rc);
-    rc = open_string(app, s, &versions[s->version], &seal, ev_buf_slice(&sealed), err);
+    sealed = ev_buf_slice(&app->coded);
+    rc = open_string(app, s, &versions[s->version], &seal, sealed, err);
     /* The oldest form does not say its curve. */
     if (rc < 0 && s->version == EV_EVSTR_BARE && app->side[0].d &&
-        open_string(app, s, &versions[EV_EVSTR_T1JL], &seal, ev_buf_slice(&sealed), NULL) == 0)
+        open_string(app, s, &versions[EV_EVSTR_T1JL], &seal, sealed, NULL) == 0)
         rc = 0;
     EV_TRY(rc);
     rc = deliver(s, ev_buf_slice(&app->scratch), out, meta, err);
 out:
-    ev_buf_fini(&sealed);
-    scratch_done(app);
+    work_done(app);
     return rc;
 }
 
@@ -453,7 +463,6 @@ int ev_evstr_encrypt(struct ev_evapp *app, const struct ev_evstr_how *how, ev_sl
 {
     const struct version *v = &versions[how->version];
     struct evstr_own *own = &app->own[v->k1];
-    struct ev_buf sealed = EV_BUF_INIT(EV_EVSTR_MAX);
     uint8_t iv[EV_EVSTR_IV];
     struct evstr_seal seal = { .k1 = v->k1, .kdf = v->kdf, .iv = iv, .ephemeral = own->pub };
     size_t before = out->n;
@@ -468,8 +477,8 @@ int ev_evstr_encrypt(struct ev_evapp *app, const struct ev_evstr_how *how, ev_sl
     own->uses++;
     set_aad(&seal, v, app->side[v->k1].pub, (uint8_t)(flags_of(v, how->type) | (how->debug ? 0x80 : 0)));
     EV_TRY(put_content(&app->scratch, how, text));
-    EV_TRY(evstr_close(app, &seal, &own->keys, ev_buf_slice(&app->scratch), &sealed, err));
-    EV_TRY(put_string(out, how, &seal, ev_buf_slice(&sealed)));
+    EV_TRY(evstr_close(app, &seal, &own->keys, ev_buf_slice(&app->scratch), &app->coded, err));
+    EV_TRY(put_string(out, how, &seal, ev_buf_slice(&app->coded)));
 out:
     if (rc < 0 && out->p) {
         out->n = before;
@@ -479,7 +488,6 @@ out:
         evstr_fail(err, rc, "", "no room for it");
     else if (rc == -EINVAL)
         evstr_fail(err, rc, "metadata", "this metadata cannot be written");
-    ev_buf_fini(&sealed);
-    scratch_done(app);
+    work_done(app);
     return rc;
 }

@@ -60,7 +60,8 @@ struct ev_evapp {
     bool keyed_kdf;
     uint64_t derived;
     bool debug;
-    struct ev_buf scratch;          /* decoded or plain bytes of the value at work; wiped after it */
+    struct ev_buf coded;            /* bytes of the value at work: sealed, */
+    struct ev_buf scratch;          /* and plain; wiped after it */
 };
 
 /* How one value or file is sealed. */

@@ -249,6 +249,7 @@ static void test_files(void)
 
 /* ---- the specification's own vectors ---- */
 
+#define ONES "1111111111111111111111111111111111111111111111111111111111111111"
 #define P "AAECAwQFBgcICQoL:A9Zak5d8qj0bCBhS/1ennkZfFmBXcwS66tUF3TpIWJzz"
 #define K "AAECAwQFBgcICQoL:AkZtf8rlY+XLCaDRhwu1gDRIBGF4eaFJSc8iKF8brj8n"
 
@@ -278,8 +279,7 @@ static void test_spec(void)
         { "ev:QkTC:number:" P ":u4j5I5ezaywkhgG0EosdAYhOR+Ze08tSdawgmrxUwE+cDGkDwE/RVGKlRMat9TNMmQ:$", NULL, false },
         { "ev:Tk9D:" P "::$", NULL, false },
     };
-    struct ev_key *p = key_hex(EV_P256, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
-    struct ev_key *k = key_hex(EV_SECP256K1, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_key *p = key_hex(EV_P256, EV_LIT(ONES)), *k = key_hex(EV_SECP256K1, EV_LIT(ONES));
     struct ev_evapp *app = app_of(p, k, false, 0);
     struct ev_buf out = EV_BUF_INIT(100);
 
@@ -316,8 +316,7 @@ static void test_spec_files(void)
         "254556454e4302370002466d7fcae563e5cb09a0d1870bb580344804617879a14949cf22285f1bae3f27000102030405060708090a0b00"
         "49dd9a4ebdd5f19324abbdf2a31eaab065e812bd84",
     };
-    struct ev_key *p = key_hex(EV_P256, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
-    struct ev_key *k = key_hex(EV_SECP256K1, EV_LIT("1111111111111111111111111111111111111111111111111111111111111111"));
+    struct ev_key *p = key_hex(EV_P256, EV_LIT(ONES)), *k = key_hex(EV_SECP256K1, EV_LIT(ONES));
     struct ev_evapp *app = app_of(p, k, false, 0);
     struct ev_buf out = EV_BUF_INIT(100);
     uint8_t raw[200];
@@ -530,8 +529,7 @@ static void test_meta(void)
         { "", false }, { "00", false }, { "90", false }, { "81", false }, { "81a2656f", false },
         { "81a2656fc0", false },
         { "81a2647205", false }, { "81a26472a0", false }, { "81a26472a141", false },
-        { "81a26472b5" "616161616161616161616161"
-          "616161616161616161", false }, { "82a26472a161a26472a162", false }, { "8005", false }, { "8105a0", false },
+        { "81a26472b5616161616161616161616161616161616161616161", false }, { "82a26472a161a26472a162", false }, { "8005", false }, { "8105a0", false },
         { "dfffffffff", false }, { "81a178dfffffffff", false }, { "81a1789191919191919191", false },
         { "81a178c1", false },
         { "81a178dbffffffff00", false }, { "81a178c9ffffffff00", false }, { "81a26574cfffffffffffffffff", false },
