@@ -275,7 +275,8 @@ static int support(struct archive *a, enum ev_archive_filter f, struct ev_err *e
            : f == EV_FILTER_XZ ? lib.archive_read_support_filter_xz(a) : ARCHIVE_OK;
 
     lib.archive_read_support_format_raw(a);
-    return rc == ARCHIVE_OK ? 0 : ev_fail(err, EV_EMISSING, "this libarchive cannot expand %s", ev_archive_filter_name(f));
+    return rc == ARCHIVE_OK ? 0 : ev_fail(err, EV_EMISSING, "this libarchive cannot expand %s",
+                                          ev_archive_filter_name(f));
 }
 
 static int expand(struct archive *a, struct source *s, const struct ev_archive_expand *how, int fd, uint64_t *len,

@@ -157,7 +157,8 @@ int ev_cpio_next(struct ev_cpio_reader *r, struct ev_cpio_entry *e, struct ev_er
         return e->size ? ev_fail_reason(err, EV_EPARSE, "cpio-size", "a trailer with contents") : 0;
     EV_TRY(check_kind(e, err));
     if (r->end - r->pos < (uint64_t)e->size + ev_cpio_pad(e->size))
-        return ev_fail_reason(err, EV_EPARSE, "cpio-truncated", "%s: the contents do not end within the archive", r->name);
+        return ev_fail_reason(err, EV_EPARSE, "cpio-truncated", "%s: the contents do not end within the archive",
+                              r->name);
     r->pos += (uint64_t)e->size + ev_cpio_pad(e->size);
     return 1;
 out:

@@ -60,7 +60,8 @@ static int read_section(int fd, struct ev_eif *e, size_t i, uint64_t pos, const 
     uint8_t b[EV_EIF_SECTION_HEADER];
 
     if (offset != pos)
-        return ev_fail_reason(err, EV_EPARSE, "eif-table", "section %zu is said to lie at %llu, the one before ends at %llu",
+        return ev_fail_reason(err, EV_EPARSE, "eif-table",
+                              "section %zu is said to lie at %llu, the one before ends at %llu",
                               i, (unsigned long long)offset, (unsigned long long)pos);
     if (e->length - pos < EV_EIF_SECTION_HEADER)
         return ev_fail_reason(err, EV_EPARSE, "eif-truncated", "the file ends before section %zu", i);
@@ -100,7 +101,8 @@ static int check_counts(struct ev_eif *e, struct ev_err *err)
     }
     if (count[EV_EIF_KERNEL] != 1 || count[EV_EIF_CMDLINE] != 1 || count[EV_EIF_RAMDISK] < 1 ||
         count[EV_EIF_SIGNATURE] > 1 || count[EV_EIF_METADATA] > 1)
-        return ev_fail_reason(err, EV_EPARSE, "eif-count", "one kernel, one command line, at least one ramdisk, at most "
+        return ev_fail_reason(err, EV_EPARSE, "eif-count",
+                              "one kernel, one command line, at least one ramdisk, at most "
                               "one signature and metadata are expected; there are %zu, %zu, %zu, %zu, %zu",
                               count[EV_EIF_KERNEL], count[EV_EIF_CMDLINE], count[EV_EIF_RAMDISK],
                               count[EV_EIF_SIGNATURE], count[EV_EIF_METADATA]);

@@ -71,7 +71,8 @@ static int check_texts(const struct ev_image_build *b, struct ev_err *err)
     int rc;
 
     if (strlen(b->cmdline) > CMDLINE_MAX)
-        return ev_fail_reason(err, EV_ELIMIT, "eif-cmdline", "the kernel's command line has %zu bytes; at most %d are kept",
+        return ev_fail_reason(err, EV_ELIMIT, "eif-cmdline",
+                              "the kernel's command line has %zu bytes; at most %d are kept",
                               strlen(b->cmdline), CMDLINE_MAX);
     if (strlen(b->metadata_json) > EV_EIF_METADATA_MAX)
         return ev_fail_reason(err, EV_ELIMIT, "eif-metadata", "metadata of %zu bytes", strlen(b->metadata_json));

@@ -160,12 +160,14 @@ static void copy_header(const struct ev_eif *e, struct ev_image_info *out)
     memcpy(out->warning, e->warning, sizeof out->warning);
 }
 
-int ev_image_describe(const char *path, const struct ev_image_watch *watch, struct ev_image_info *out, struct ev_err *err)
+int ev_image_describe(const char *path, const struct ev_image_watch *watch, struct ev_image_info *out,
+                      struct ev_err *err)
 {
     struct ev_eif e;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
 
-    *out = (struct ev_image_info){ .metadata = EV_BUF_INIT(EV_EIF_METADATA_MAX), .cmdline = EV_BUF_INIT(EV_EIF_CMDLINE_MAX) };
+    *out = (struct ev_image_info){ .metadata = EV_BUF_INIT(EV_EIF_METADATA_MAX),
+                                   .cmdline = EV_BUF_INIT(EV_EIF_CMDLINE_MAX) };
     if (fd < 0)
         return ev_fail_errno(err, "open %s", path);
     EV_TRY(ev_eif_read(fd, &e, err));

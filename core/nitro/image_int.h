@@ -91,7 +91,8 @@ int ev_pump_mark_pcr1(struct ev_pump *p, struct ev_err *err) EV_MUST_USE;
 /* PCR0, final; more bytes may follow unmeasured. */
 int ev_pump_pcr0(struct ev_pump *p, uint8_t out[48], struct ev_err *err) EV_MUST_USE;
 /* Waits for the second thread. PCR1 and PCR2; CRC of all bytes and their number. */
-int ev_pump_finish(struct ev_pump *p, struct ev_pcrs *out, uint32_t *crc, uint64_t *len, struct ev_err *err) EV_MUST_USE;
+int ev_pump_finish(struct ev_pump *p, struct ev_pcrs *out, uint32_t *crc, uint64_t *len,
+                   struct ev_err *err) EV_MUST_USE;
 void ev_pump_free(struct ev_pump *p);           /* also stops one that has not finished */
 
 /* ---- image_pack.c: the sections of an image, in order, into a file ---- */

@@ -10,7 +10,8 @@
 #include "codec/text.h"
 #include "nitro/image_int.h"
 
-enum { LINKS_MAX = 40, MEMORY_FILES_MAX = 4096, XATTR_LIST_MAX = 64 << 20, ID_MAX_MAJOR = 0xfff, ID_MAX_MINOR = 0xfffff };
+enum { LINKS_MAX = 40, MEMORY_FILES_MAX = 4096, XATTR_LIST_MAX = 64 << 20, ID_MAX_MAJOR = 0xfff,
+       ID_MAX_MINOR = 0xfffff };
 
 static const char OPAQUE[] = ".wh..wh..opq", WHITEOUT[] = ".wh.", AUFS[] = ".wh..wh.";
 #define LEN(s) (sizeof(s) - 1)
@@ -76,7 +77,8 @@ static int expand_link(struct ev_merge *m, uint32_t link, const char *rest, char
     int n = snprintf(next, sizeof next, "%s/%s", target, rest);
 
     if (n < 0 || (size_t)n >= sizeof next)
-        return ev_fail_reason(err, EV_ELIMIT, "image-path", "a path through links has more than %zu bytes", sizeof next);
+        return ev_fail_reason(err, EV_ELIMIT, "image-path", "a path through links has more than %zu bytes",
+                              sizeof next);
     *at = target[0] == '/' ? m->rootfs : m->tree.node[link].parent;
     memcpy(todo, next, (size_t)n + 1);
     return 0;
@@ -471,7 +473,8 @@ static int ensure_mount_point(struct ev_merge *m, const char *name, uint16_t mod
     if (i != EV_TREE_NONE && is_dir(m, i))
         return 0;
     if (i != EV_TREE_NONE) {
-        snprintf(m->warning + n, sizeof m->warning - n, "%s/%s of the image is a %s and was replaced by an empty directory",
+        snprintf(m->warning + n, sizeof m->warning - n,
+                 "%s/%s of the image is a %s and was replaced by an empty directory",
                  n ? "; " : "", name, S_ISLNK(m->tree.node[i].mode) ? "link" : "file");
         ev_tree_remove(&m->tree, i);
     }

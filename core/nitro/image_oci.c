@@ -1,8 +1,8 @@
 /* image_oci.c — container images as they come: an OCI layout folder, an OCI archive, `docker save`
  * in its old form (ID/layer.tar) and its new one (blobs/sha256/…).
  *
- *   archive ── index of its members ──┬─ manifest.json ─────────────┐
- *   folder ───────────────────────────┴─ index.json → manifest ─────┴─ configuration, layers
+ *   archive → its members ─┬─ manifest.json ──────────┐
+ *   folder ────────────────┴─ index.json → manifest ──┴─ configuration, layers
  *
  * A name in a manifest is looked up among the members of that archive, or opened beneath that
  * folder without leaving it. JSON blobs are checked against their digests at once; layers when they
@@ -205,7 +205,8 @@ static int parse_digest(ev_slice s, uint8_t digest[32], char path[BLOB_NAME], st
 
 static int wrong_digest(const char *what, struct ev_err *err)
 {
-    return ev_fail_reason(err, EV_EPARSE, "image-digest", "%s is damaged: its SHA-256 is not the one that is recorded", what);
+    return ev_fail_reason(err, EV_EPARSE, "image-digest",
+                          "%s is damaged: its SHA-256 is not the one that is recorded", what);
 }
 
 static int read_blob(const struct ev_oci *o, ev_slice digest, struct ev_buf *out, struct ev_err *err)
@@ -248,7 +249,8 @@ static int check_arch(const struct ev_oci *o, enum ev_oci_arch arch, struct ev_e
 {
     if (arch == EV_OCI_ANY || !*o->config.architecture || strcmp(o->config.architecture, arch_name(arch)) == 0)
         return 0;
-    return ev_fail_reason(err, EV_EPARSE, "image-architecture", "the image is for %s, not for %s", o->config.architecture,
+    return ev_fail_reason(err, EV_EPARSE, "image-architecture", "the image is for %s, not for %s",
+                          o->config.architecture,
                           arch_name(arch));
 }
 
@@ -316,7 +318,8 @@ static int choose(const struct ev_json *index, enum ev_oci_arch arch, const stru
             equals++;
     }
     if (!best)
-        return ev_fail_reason(err, EV_EPARSE, "image-architecture", "no image for linux/%s in its index", arch_name(arch));
+        return ev_fail_reason(err, EV_EPARSE, "image-architecture", "no image for linux/%s in its index",
+                              arch_name(arch));
     if (equals > 0)
         return ev_fail_reason(err, EV_EPARSE, "image-archive", "%d images fit; save exactly one", equals + 1);
     *out = best;

@@ -164,7 +164,8 @@ static int put_header(struct packing *w, int fd, uint32_t body_crc, uint64_t bod
 
 static uint64_t expected_size(const struct ev_pack *k)
 {
-    uint64_t n = EV_EIF_HEADER + EV_EIF_SECTION_HEADER * (3 + k->n_ramdisks) + k->kernel_size + k->cmdline.n + k->metadata.n;
+    uint64_t n = EV_EIF_HEADER + EV_EIF_SECTION_HEADER * (3 + k->n_ramdisks) + k->kernel_size + k->cmdline.n +
+                 k->metadata.n;
 
     for (size_t i = 0; i < k->n_ramdisks; i++)
         n += k->ramdisk[i].size;

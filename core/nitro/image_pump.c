@@ -1,8 +1,7 @@
 /* image_pump.c — the bytes of an image go by once, on two threads.
  *
- *   caller ── fills a slot (read, copy) ── publishes it ── PCR0 over the same slot ── next slot
- *                                              │
- *   second thread ─────────────────────────────┴── PCR2, digest of the part, CRC, write
+ *   caller:         fill a slot (read, copy) → publish it → PCR0 over the same slot → next slot
+ *   second thread:                                  ↳ PCR2, digest of the part, CRC, write
  *
  * PCR1's message is a prefix of PCR0's, so it is a clone of PCR0's state after the first ramdisk.
  * A slot belongs to the caller until it is published and again when the second thread is through

@@ -244,7 +244,8 @@ out:
     return rc;
 }
 
-static int demand_equal(ev_slice got, const struct ev_buf *want, const char *reason, const char *text, struct ev_err *err)
+static int demand_equal(ev_slice got, const struct ev_buf *want, const char *reason, const char *text,
+                        struct ev_err *err)
 {
     return ev_slice_eq(got, ev_buf_slice(want)) ? 0 : ev_fail_reason(err, EV_EVERIFY, reason, "%s", text);
 }
@@ -260,7 +261,8 @@ static int check_cose(ev_slice cose, const struct ev_key *key, const uint8_t pcr
     EV_TRY(read_cose(cose, &head, &payload, &sig, err));
     EV_TRY(alg_of(key, &alg, err));
     EV_TRY(put_protected(&want_head, alg));
-    EV_TRY(demand_equal(head, &want_head, "sign-algorithm", "the algorithm is not the one of the certificate's curve", err));
+    EV_TRY(demand_equal(head, &want_head, "sign-algorithm",
+                        "the algorithm is not the one of the certificate's curve", err));
     EV_TRY(put_payload(&want_payload, pcr0));
     EV_TRY(demand_equal(payload, &want_payload, "sign-pcr0", "the signature is over another image's PCR0", err));
     EV_TRY(put_signed(&tbs, head, payload));

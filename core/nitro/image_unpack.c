@@ -42,7 +42,8 @@ struct unpack {
 
 static int open_below(const struct unpack *u, const char *path, int flags)
 {
-    struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+    struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
+                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
 
     if (u->strict)
         how.resolve |= RESOLVE_NO_SYMLINKS;
@@ -181,12 +182,13 @@ static int finish_file(int fd, const struct ev_cpio_entry *e, struct ev_err *err
 
 static int put_file(struct unpack *u, const struct ev_cpio_entry *e, const char *base, struct ev_err *err)
 {
-    int rc = try_link(u, e, base, err), fd;
+    int rc = try_link(u, e, base, err), fd, flags;
     bool linked = rc > 0;
 
     if (rc < 0 || (linked && e->size == 0))
         return rc < 0 ? rc : 0;
-    fd = openat(u->dir, base, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (linked ? O_TRUNC : O_CREAT | O_EXCL), 0600);
+    flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | (linked ? O_TRUNC : O_CREAT | O_EXCL);
+    fd = openat(u->dir, base, flags, 0600);
     if (fd < 0)
         return ev_fail_errno(err, "create %s", e->name);
     EV_TRY(copy_contents(u, e, fd, err));
@@ -364,7 +366,8 @@ static int check_crc(int fd, const struct ev_eif *e, struct ev_err *err)
     }
     ev_free(block);
     if (rc == 0 && crc != e->crc)
-        rc = ev_fail_reason(err, EV_EPARSE, "eif-crc", "damaged: the CRC of the file is %08x, its header says %08x", crc,
+        rc = ev_fail_reason(err, EV_EPARSE, "eif-crc", "damaged: the CRC of the file is %08x, its header says %08x",
+                            crc,
                             e->crc);
     return rc;
 }

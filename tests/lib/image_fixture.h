@@ -14,7 +14,13 @@
 #include "codec/text.h"
 #include "crypto/digest.h"
 
-#define MUST(expr) do { if ((expr) < 0) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr); abort(); } } while (0)
+#define MUST(expr)                                                            \
+    do {                                                                      \
+        if ((expr) < 0) {                                                     \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);        \
+            abort();                                                          \
+        }                                                                     \
+    } while (0)
 
 /* One ustar header; `type` '0' file, '1' hard link, '2' symlink, '3' char, '4' block, '5' dir, '6' fifo. */
 struct tar_entry {
@@ -30,7 +36,8 @@ __attribute__((unused)) static void tar_octal(char *field, size_t n, unsigned lo
         field[n] = (char)('0' + (v & 7));
 }
 
-__attribute__((unused)) static void tar_raw(struct ev_buf *b, const char *name, char type, const char *link, unsigned mode,
+__attribute__((unused)) static void tar_raw(struct ev_buf *b, const char *name, char type, const char *link,
+                                            unsigned mode,
                                             unsigned uid, unsigned gid, unsigned long long size, unsigned major,
                                             unsigned minor)
 {
@@ -67,7 +74,8 @@ __attribute__((unused)) static void tar_put(struct ev_buf *b, const struct tar_e
     size_t n = e->n ? e->n : e->data ? strlen(e->data) : 0;
     char type = e->type ? e->type : '0';
 
-    tar_raw(b, e->name, type, e->link, e->mode ? e->mode : type == '5' ? 0755 : 0644, e->uid, e->gid, n, e->major, e->minor);
+    tar_raw(b, e->name, type, e->link, e->mode ? e->mode : type == '5' ? 0755 : 0644, e->uid, e->gid, n, e->major,
+            e->minor);
     if (n)
         tar_body(b, e->data, n);
 }

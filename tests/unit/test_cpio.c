@@ -6,7 +6,8 @@
 static void put(struct ev_buf *b, const char *name, uint32_t mode, const char *body)
 {
     struct ev_cpio_entry e = { .name = name, .name_len = strlen(name), .ino = 7, .mode = mode, .uid = 1, .gid = 2,
-                               .nlink = 1, .mtime = 3, .size = (uint32_t)strlen(body), .rdev_major = 4, .rdev_minor = 5 };
+                               .nlink = 1, .mtime = 3, .size = (uint32_t)strlen(body), .rdev_major = 4,
+                               .rdev_minor = 5 };
 
     MUST(ev_cpio_put_head(b, &e));
     MUST(ev_buf_puts(b, body));

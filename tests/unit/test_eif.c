@@ -40,7 +40,8 @@ static void test_samples(void)
 
         OK(ev_eif_read(fd, &e, &err) == 0, "%s is read %s", s[i].file, err.msg);
         OK(e.n == s[i].n && e.flags == s[i].flags && e.crc == s[i].crc && e.version == 4 && !e.warning[0] &&
-           e.section[e.n - 1].offset == s[i].last && e.default_mem == 1u << 30 && e.default_cpus == 2, "as its index says");
+           e.section[e.n - 1].offset == s[i].last && e.default_mem == 1u << 30 && e.default_cpus == 2,
+           "as its index says");
         close(fd);
     }
 }
@@ -91,7 +92,8 @@ static void test_damage(void)
 static void test_writer(void)
 {
     static const uint64_t size[] = { 5000, 69, 254, 1537, 2049 };
-    static const enum ev_eif_type type[] = { EV_EIF_KERNEL, EV_EIF_CMDLINE, EV_EIF_METADATA, EV_EIF_RAMDISK, EV_EIF_RAMDISK };
+    static const enum ev_eif_type type[] = { EV_EIF_KERNEL, EV_EIF_CMDLINE, EV_EIF_METADATA, EV_EIF_RAMDISK,
+                                             EV_EIF_RAMDISK };
     struct ev_eif e = { .version = 4, .default_mem = 1 << 30, .default_cpus = 2, .crc = 0x1a38f0d1 };
     struct ev_buf b = EV_BUF_INIT(1 << 20);
     uint8_t head[EV_EIF_HEADER], section[EV_EIF_SECTION_HEADER];

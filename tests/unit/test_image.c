@@ -8,8 +8,9 @@
 #include "tap.h"
 
 #define GOLDEN "tests/golden/eif/"
-#define META "{\"ImageName\":\"t\",\"ImageVersion\":\"1.0\",\"BuildMetadata\":{\"BuildTime\":\"1970-01-01T00:00:00+00:00\"," \
-             "\"BuildTool\":\"ev-cage\",\"BuildToolVersion\":\"0\",\"OperatingSystem\":\"Linux\",\"KernelVersion\":\"6\"}," \
+#define META "{\"ImageName\":\"t\",\"ImageVersion\":\"1.0\",\"BuildMetadata\":{" \
+             "\"BuildTime\":\"1970-01-01T00:00:00+00:00\",\"BuildTool\":\"ev-cage\",\"BuildToolVersion\":\"0\"," \
+             "\"OperatingSystem\":\"Linux\",\"KernelVersion\":\"6\"}," \
              "\"DockerInfo\":null,\"CustomMetadata\":null}"
 
 static char *dir;
@@ -137,7 +138,8 @@ static void make_oci(const char *layout, const char *const *file, const struct e
         put_blob(layout, ev_buf_slice(&blob), &hex[i]);
         diff[i] = sha256_hex(ev_buf_slice(&layer[i]));
     }
-    MUST(ev_buf_printf(&b, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":" RUN ",\"rootfs\":{\"type\":\"layers\","
+    MUST(ev_buf_printf(&b, "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":" RUN
+                       ",\"rootfs\":{\"type\":\"layers\","
                        "\"diff_ids\":[\"sha256:%s\",\"sha256:%s\"]}}", diff[0], diff[1]));
     put_blob(layout, ev_buf_slice(&b), &config);
     ev_buf_clear(&b);
@@ -145,7 +147,8 @@ static void make_oci(const char *layout, const char *const *file, const struct e
                        "{\"digest\":\"sha256:%s\"},{\"digest\":\"sha256:%s\"}]}", config, hex[0], hex[1]));
     put_blob(layout, ev_buf_slice(&b), &manifest);
     ev_buf_clear(&b);
-    MUST(ev_buf_printf(&b, "{\"manifests\":[{\"digest\":\"sha256:%s\",\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}},"
+    MUST(ev_buf_printf(&b, "{\"manifests\":[{\"digest\":\"sha256:%s\","
+                       "\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}},"
                        "{\"digest\":\"sha256:%s\",\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},"
                        "{\"digest\":\"sha256:%s\",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}}]}",
                        config, manifest, config));
@@ -165,7 +168,8 @@ static void make_oci(const char *layout, const char *const *file, const struct e
 
 static void make_inputs(void)
 {
-    static const char *const plain[] = { "layer0.tar", "layer1.tar" }, *const packed[] = { "layer0.tar.gz", "layer1.tar.zst" };
+    static const char *const plain[] = { "layer0.tar", "layer1.tar" };
+    static const char *const packed[] = { "layer0.tar.gz", "layer1.tar.zst" };
     struct ev_buf layer[2];
     uint8_t kernel[70001];
 
@@ -191,7 +195,8 @@ static struct ev_image_build plan(const char *source, const char *output)
     };
 
     return (struct ev_image_build){
-        .kernel = in_dir("kernel"), .cmdline = "console=ttyS0", .runtime = in_dir("runtime.cpio"), .source = in_dir(source),
+        .kernel = in_dir("kernel"), .cmdline = "console=ttyS0", .runtime = in_dir("runtime.cpio"),
+        .source = in_dir(source),
         .cage = cage, .n_cage = EV_COUNT(cage), .metadata_json = META, .output = in_dir(output),
     };
 }
@@ -221,10 +226,12 @@ static void test_sources(void)
     OK(strstr(first.warning, "/run of the image is a link"), "with a warning: %s", first.warning);
     for (size_t i = 0; i < EV_COUNT(source); i++) {
         b = plan(source[i], "b.eif");
-        OK(ev_image_build(&b, NULL, &r, &err) == 0 && same_file("a.eif", "b.eif"), "the same from %s %s", source[i], err.msg);
+        OK(ev_image_build(&b, NULL, &r, &err) == 0 && same_file("a.eif", "b.eif"), "the same from %s %s", source[i],
+           err.msg);
     }
     OK(ev_image_describe(in_dir("a.eif"), NULL, &info, &err) == 0, "described %s", err.msg);
-    OK(info.crc_ok && !info.is_signed && info.n_sections == 5 && info.version == 4 && !info.warning[0], "as it was built");
+    OK(info.crc_ok && !info.is_signed && info.n_sections == 5 && info.version == 4 && !info.warning[0],
+       "as it was built");
     OK(info.pcrs.present == 7 && first.pcrs.present == 7 && memcmp(&info.pcrs, &first.pcrs, sizeof info.pcrs) == 0,
        "both count the same PCRs");
     OK(first.size == (uint64_t)info.section[4].offset + 12 + info.section[4].size, "and the same size");
@@ -238,13 +245,15 @@ static void test_against_openssl(void)
     EQ_INT(try("sz() { dd if=a.eif bs=1 skip=$1 count=8 2>/dev/null | od -An -tu8 --endian=big | tr -d ' '; }\n"
                "at() { sz $((28 + 8 * $1)); }; n() { sz $((284 + 8 * $1)); }\n"
                "sec() { tail -c +$(($(at $1) + 13)) a.eif | head -c $(n $1); }\n"
-               "ext() { (head -c 48 /dev/zero; openssl dgst -sha384 -binary) | openssl dgst -sha384 -r | cut -c1-96; }\n"
-               "(sec 0; sec 1; sec 3; sec 4) | ext >p0; (sec 0; sec 1; sec 3) | ext >p1; sec 4 | ext >p2; sec 4 >app.cpio\n"
+               "ext() { (head -c 48 /dev/zero; openssl dgst -sha384 -binary) | "
+               "openssl dgst -sha384 -r | cut -c1-96; }\n"
+               "(sec 0; sec 1; sec 3; sec 4) | ext >p0; (sec 0; sec 1; sec 3) | ext >p1\n"
+               "sec 4 | ext >p2; sec 4 >app.cpio\n"
                "sec 3 | head -c -3 | cmp - runtime.cpio"), 0, "sections as their table says");
     for (int i = 0; i < 3; i++) {
         struct ev_buf want = EV_BUF_INIT(256), got = EV_BUF_INIT(256);
         struct ev_image_info info;
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof name, "p%d", i);
         MUST(ev_file_read(in_dir(name), &want, NULL));
@@ -274,7 +283,8 @@ static void test_ramdisk(void)
         SKIP(1, "no cpio to compare with");
         return;
     }
-    MUST(-try("cpio -itnv --quiet <app.cpio 2>/dev/null | sed -E 's/^([^ ]+ +[0-9]+ +[0-9]+ +[0-9]+) .* 1970 ([^ ]*).*/\\1 \\2/' "
+    MUST(-try("cpio -itnv --quiet <app.cpio 2>/dev/null | "
+              "sed -E 's/^([^ ]+ +[0-9]+ +[0-9]+ +[0-9]+) .* 1970 ([^ ]*).*/\\1 \\2/' "
               "| tr -s ' ' >listing"));
     MUST(ev_file_read(in_dir("listing"), &got, NULL));
     OK(strcmp(ev_buf_str(&got), want) == 0, "GNU cpio reads ramdisk 2");
@@ -292,7 +302,8 @@ static void test_unpack(void)
     close(root);
     EQ_INT(try("cd root && test -x init && test \"$(cat usr/lib/libc.so)\" = libc && test -L rootfs/lib && "
                "test \"$(cat rootfs/usr/lib/libx.so)\" = x && test \"$(readlink rootfs/lib)\" = usr/lib && "
-               "test rootfs/bin/app -ef rootfs/bin/alias && grep -q 'echo app' rootfs/bin/alias && test -u rootfs/bin/app && "
+               "test rootfs/bin/app -ef rootfs/bin/alias && grep -q 'echo app' rootfs/bin/alias && "
+               "test -u rootfs/bin/app && "
                "test \"$(stat -c %a rootfs/data)\" = 500 && test ! -e rootfs/data/old && test -p rootfs/pipe && "
                "test -d rootfs/run && test ! -L rootfs/run && test \"$(cat cage/config.json)\" = '{}' && "
                "test \"$(stat -c %Y rootfs/bin-x)\" = 0"), 0, "files, links, modes, times are there");
@@ -314,7 +325,8 @@ static void test_config(void)
 
     for (size_t i = 0; i < EV_COUNT(source); i++) {
         OK(ev_image_read_config(in_dir(source[i]), &c, &err) == 0, "configuration of %s %s", source[i], err.msg);
-        OK(c.entrypoint && strcmp(c.entrypoint[0], "/bin/app") == 0 && !c.entrypoint[1] && strcmp(c.cmd[1], "b c") == 0 &&
+        OK(c.entrypoint && strcmp(c.entrypoint[0], "/bin/app") == 0 && !c.entrypoint[1] &&
+           strcmp(c.cmd[1], "b c") == 0 &&
            strcmp(c.env[0], "K=V") == 0 && strcmp(c.workdir, "/data") == 0 && strcmp(c.user, "1000") == 0 &&
            c.n_ports == 2 && c.ports[0] == 80 && c.ports[1] == 8008 && strcmp(c.architecture, "amd64") == 0 &&
            strlen(c.id) == 64, "what it says");
@@ -422,7 +434,8 @@ static void load_pair(const char *curve, struct ev_buf *cert, struct ev_key **ke
     char cmd[512];
     struct ev_buf pem = EV_BUF_INIT(65536);
 
-    snprintf(cmd, sizeof cmd, "openssl ecparam -name %s -genkey -noout -out %s.key && openssl req -x509 -new -key %s.key "
+    snprintf(cmd, sizeof cmd, "openssl ecparam -name %s -genkey -noout -out %s.key && "
+             "openssl req -x509 -new -key %s.key "
              "-subj /CN=t -days 10 -out %s.pem 2>/dev/null", curve, curve, curve, curve);
     MUST(-try(cmd));
     snprintf(cmd, sizeof cmd, "%s.pem", curve);
@@ -436,7 +449,8 @@ static void load_pair(const char *curve, struct ev_buf *cert, struct ev_key **ke
 /* r || s → DER, Sig_structure → file; `openssl dgst -verify` judges. Works on the golden layout of eif.md §3. */
 static const char split_signature[] =
     "import sys, struct\n"
-    "d = open('s.eif','rb').read(); n = struct.unpack('>H', d[26:28])[0]; off = struct.unpack('>Q', d[28+8*(n-1):36+8*(n-1)])[0]\n"
+    "d = open('s.eif','rb').read(); n = struct.unpack('>H', d[26:28])[0]\n"
+    "off = struct.unpack('>Q', d[28+8*(n-1):36+8*(n-1)])[0]\n"
     "size = struct.unpack('>Q', d[off+4:off+12])[0]; assert off + 12 + size == len(d)\n"
     "s = d[off+12:]; pos = 0\n"
     "def head():\n"
@@ -462,7 +476,8 @@ static const char split_signature[] =
     "    b = b.lstrip(b'\\0'); b = b'\\0' + b if b[0] & 128 else b\n"
     "    return bytes([2, len(b)]) + b\n"
     "h = len(sig) // 2; body = i(sig[:h]) + i(sig[h:])\n"
-    "open('sig','wb').write((bytes([0x30, len(body)]) if len(body) < 128 else bytes([0x30, 0x81, len(body)])) + body)\n";
+    "head = bytes([0x30, len(body)]) if len(body) < 128 else bytes([0x30, 0x81, len(body)])\n"
+    "open('sig','wb').write(head + body)\n";
 
 static void test_signature(const char *curve, const char *digest)
 {
@@ -478,12 +493,14 @@ static void test_signature(const char *curve, const char *digest)
     b.cert_pem = ev_buf_slice(&cert);
     b.key = key;
     OK(ev_image_build(&b, NULL, &r, &err) == 0, "%s: signed %s", curve, err.msg);
-    OK(ev_image_describe(in_dir("s.eif"), NULL, &info, &err) == 0 && info.is_signed && info.signature_ok && info.crc_ok &&
+    OK(ev_image_describe(in_dir("s.eif"), NULL, &info, &err) == 0 && info.is_signed && info.signature_ok &&
+       info.crc_ok &&
        memcmp(&info.pcrs, &r.pcrs, sizeof r.pcrs) == 0 && r.pcrs.present == 0x107, "%s: verified by us %s", curve,
        info.signature_error);
     ev_image_info_fini(&info);
     b.output = in_dir("s2.eif");
-    OK(ev_image_build(&b, NULL, &r, &err) == 0 && same_file("s.eif", "s2.eif"), "%s: the same bytes a second time", curve);
+    OK(ev_image_build(&b, NULL, &r, &err) == 0 && same_file("s.eif", "s2.eif"), "%s: the same bytes a second time",
+       curve);
     b.cert_pem = (ev_slice){0};
     b.key = NULL;
     OK(ev_image_build(&b, NULL, &plain, &err) == 0 && memcmp(plain.pcrs.value, r.pcrs.value, 3 * 48) == 0,
@@ -514,7 +531,8 @@ static void sign_fails(const struct ev_buf *cert, const struct ev_key *key, int6
 
 static void test_signer(void)
 {
-    struct ev_buf cert = EV_BUF_INIT(65536), other = EV_BUF_INIT(65536), rsa = EV_BUF_INIT(65536), pem = EV_BUF_INIT(65536);
+    struct ev_buf cert = EV_BUF_INIT(65536), other = EV_BUF_INIT(65536), rsa = EV_BUF_INIT(65536),
+        pem = EV_BUF_INIT(65536);
     struct ev_buf none = EV_BUF_INIT(1);
     struct ev_key *key = NULL, *other_key = NULL, *rsa_key = NULL;
 
@@ -524,7 +542,8 @@ static void test_signer(void)
     sign_fails(&cert, key, 4102444800000, "cert-expired");
     sign_fails(&cert, key, 1000, "cert-not-yet-valid");
     sign_fails(&none, key, 0, "sign-pair");
-    MUST(-try("openssl genrsa -out rsa.key 2048 2>/dev/null && openssl req -x509 -new -key rsa.key -subj /CN=t -out rsa.pem 2>/dev/null"));
+    MUST(-try("openssl genrsa -out rsa.key 2048 2>/dev/null && "
+              "openssl req -x509 -new -key rsa.key -subj /CN=t -out rsa.pem 2>/dev/null"));
     MUST(ev_file_read(in_dir("rsa.pem"), &rsa, NULL));
     MUST(ev_file_read(in_dir("rsa.key"), &pem, NULL));
     MUST(ev_key_from_pem(ev_buf_slice(&pem), &rsa_key, NULL));

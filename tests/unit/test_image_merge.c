@@ -5,6 +5,11 @@
 
 #define LAYER(...) { (const struct tar_entry[]){ __VA_ARGS__ }, \
                      sizeof (const struct tar_entry[]){ __VA_ARGS__ } / sizeof(struct tar_entry) }
+/* A file, a directory, a symbolic link, a hard link. */
+#define F(path) { .name = path, .data = "1" }
+#define D(path) { .name = path, .type = '5' }
+#define L(path, target) { .name = path, .type = '2', .link = target, .mode = 0777 }
+#define H(path, target) { .name = path, .type = '1', .link = target }
 struct layer { const struct tar_entry *e; size_t n; };
 
 static char type_of(unsigned mode)
@@ -86,7 +91,8 @@ static void refuses(const struct layer *layers, size_t n, bool finish, const cha
     struct ev_merge m;
     int rc = merge(&m, layers, n, finish, &err);
 
-    OK(rc < 0 && strcmp(err.reason, reason) == 0 && err.msg[0], "%s: %s (%d %s: %s)", what, reason, rc, err.reason, err.msg);
+    OK(rc < 0 && strcmp(err.reason, reason) == 0 && err.msg[0], "%s: %s (%d %s: %s)", what, reason, rc, err.reason,
+       err.msg);
     ev_merge_fini(&m);
 }
 #define REFUSES(reason, what, ...) \
@@ -95,90 +101,92 @@ static void refuses(const struct layer *layers, size_t n, bool finish, const cha
 static void test_plain(void)
 {
     GIVES("d755 a;-644 a-b;-4755 a/x(7:8);l777 l>/etc/passwd;", "order is bytewise by full path; owners, modes, links",
-          LAYER({ .name = "./", .type = '5' }, { .name = "a/", .type = '5' },
-                { .name = "a/x", .data = "1", .mode = 04755, .uid = 7, .gid = 8 }, { .name = "a-b", .data = "2" },
-                { .name = "l", .type = '2', .link = "/etc/passwd", .mode = 0777 }));
+          LAYER(D("./"), D("a/"),
+                { .name = "a/x", .data = "1", .mode = 04755, .uid = 7, .gid = 8 }, F("a-b"),
+                L("l", "/etc/passwd")));
     GIVES("c666 c@1.3;b660 d@8.0;p644 f;", "devices and fifos",
           LAYER({ .name = "c", .type = '3', .mode = 0666, .major = 1, .minor = 3 },
                 { .name = "d", .type = '4', .mode = 0660, .major = 8 }, { .name = "f", .type = '6' }));
-    GIVES("d755 x;d755 x/y;-644 x/y/z;", "missing parents are made", LAYER({ .name = "./x//./y/z", .data = "1" }));
+    GIVES("d755 x;d755 x/y;-644 x/y/z;", "missing parents are made", LAYER(F("./x//./y/z")));
     GIVES("d700 a(1:1);-644 a/b;", "a directory's later entry changes it and keeps what is in it",
-          LAYER({ .name = "a", .type = '5' }, { .name = "a/b" }), LAYER({ .name = "a/", .type = '5', .mode = 0700, .uid = 1, .gid = 1 }));
+          LAYER(D("a"), F("a/b")), LAYER({ .name = "a/", .type = '5', .mode = 0700, .uid = 1, .gid = 1 }));
     GIVES("-644 a;d755 b;-644 b/x;", "a file replaces a directory and a directory a file",
-          LAYER({ .name = "a/x" }, { .name = "b" }), LAYER({ .name = "a" }, { .name = "b/", .type = '5' }, { .name = "b/x" }));
+          LAYER(F("a/x"), F("b")), LAYER(F("a"), D("b/"), F("b/x")));
     GIVES("d755 l;-644 l/x;d755 t;", "a directory replaces a link; what follows is in it",
-          LAYER({ .name = "t", .type = '5' }, { .name = "l", .type = '2', .link = "t" }),
-          LAYER({ .name = "l/", .type = '5' }, { .name = "l/x" }));
+          LAYER(D("t"), L("l", "t")),
+          LAYER(D("l/"), F("l/x")));
 }
 
 static void test_whiteouts(void)
 {
-    GIVES("d755 a;-644 a/keep;", "a whiteout removes a file", LAYER({ .name = "a/x" }, { .name = "a/keep" }), LAYER({ .name = "a/.wh.x" }));
+    GIVES("d755 a;-644 a/keep;", "a whiteout removes a file", LAYER(F("a/x"), F("a/keep")), LAYER(F("a/.wh.x")));
     GIVES("", "a whiteout removes a directory with all below",
-          LAYER({ .name = "a/b/c/d" }, { .name = "a/e" }), LAYER({ .name = ".wh.a" }));
+          LAYER(F("a/b/c/d"), F("a/e")), LAYER(F(".wh.a")));
     GIVES("d755 a;-644 a/new;", "opaque hides what is below, whatever the order: before",
-          LAYER({ .name = "a/old" }, { .name = "a/d/e" }), LAYER({ .name = "a/.wh..wh..opq" }, { .name = "a/new" }));
+          LAYER(F("a/old"), F("a/d/e")), LAYER(F("a/.wh..wh..opq"), F("a/new")));
     GIVES("d755 a;-644 a/new;", "and after",
-          LAYER({ .name = "a/old" }, { .name = "a/d/e" }), LAYER({ .name = "a/new" }, { .name = "a/.wh..wh..opq" }));
+          LAYER(F("a/old"), F("a/d/e")), LAYER(F("a/new"), F("a/.wh..wh..opq")));
     GIVES("d755 a;-644 a/x;", "a whiteout does not remove what its own layer brings",
-          LAYER({ .name = "a/x" }), LAYER({ .name = "a/x", .data = "new" }, { .name = "a/.wh.x" }));
+          LAYER(F("a/x")), LAYER({ .name = "a/x", .data = "new" }, F("a/.wh.x")));
     GIVES("d755 a;d755 a/d;-644 a/d/new;", "nor what is below, but all else below",
-          LAYER({ .name = "a/d", .type = '5', .mode = 0700 }, { .name = "a/d/old" }),
-          LAYER({ .name = "a/d/new" }, { .name = "a/.wh.d" }));
+          LAYER({ .name = "a/d", .type = '5', .mode = 0700 }, F("a/d/old")),
+          LAYER(F("a/d/new"), F("a/.wh.d")));
     GIVES("d755 d;-644 d/1;-644 d/2;", "twice opaque in one layer",
-          LAYER({ .name = "d/0" }), LAYER({ .name = "d/1" }, { .name = "d/.wh..wh..opq" }, { .name = "d/2" },
-                                          { .name = "d/.wh..wh..opq" }));
-    GIVES("-644 x;", "whiteouts of what is not there, AUFS notes", LAYER({ .name = "x" }),
-          LAYER({ .name = "no/.wh.y" }, { .name = ".wh.z" }, { .name = ".wh..wh.plnk/1.2" }, { .name = ".wh..wh.aufs" }));
+          LAYER(F("d/0")), LAYER(F("d/1"), F("d/.wh..wh..opq"), F("d/2"),
+                                          F("d/.wh..wh..opq")));
+    GIVES("-644 x;", "whiteouts of what is not there, AUFS notes", LAYER(F("x")),
+          LAYER(F("no/.wh.y"), F(".wh.z"), F(".wh..wh.plnk/1.2"), F(".wh..wh.aufs")));
     GIVES("l777 lib>usr/lib;d755 usr;d755 usr/lib;", "a whiteout through a link",
-          LAYER({ .name = "usr/lib/x" }, { .name = "lib", .type = '2', .link = "usr/lib", .mode = 0777 }),
-          LAYER({ .name = "lib/.wh.x" }));
+          LAYER(F("usr/lib/x"), L("lib", "usr/lib")),
+          LAYER(F("lib/.wh.x")));
 }
 
 static void test_links(void)
 {
-    GIVES("l777 lib>usr/lib;d755 usr;d755 usr/lib;-644 usr/lib/x;", "a name through a link of a lower layer lands behind it",
-          LAYER({ .name = "lib", .type = '2', .link = "usr/lib", .mode = 0777 }, { .name = "usr/lib", .type = '5' }),
-          LAYER({ .name = "lib/x" }));
-    GIVES("d755 a;l777 a/l>../b/./c;d755 b;d755 b/c;d755 b/c/d;-644 b/c/d/x;", "relative, with .., into what is missing",
-          LAYER({ .name = "a/l", .type = '2', .link = "../b/./c", .mode = 0777 }), LAYER({ .name = "a/l/d/x" }));
+    GIVES("l777 lib>usr/lib;d755 usr;d755 usr/lib;-644 usr/lib/x;",
+          "a name through a link of a lower layer lands behind it",
+          LAYER(L("lib", "usr/lib"), D("usr/lib")),
+          LAYER(F("lib/x")));
+    GIVES("d755 a;l777 a/l>../b/./c;d755 b;d755 b/c;d755 b/c/d;-644 b/c/d/x;",
+          "relative, with .., into what is missing",
+          LAYER(L("a/l", "../b/./c")), LAYER(F("a/l/d/x")));
     GIVES("l777 a>/b;d755 b;-644 b/x;", "an absolute target starts at the image's root",
-          LAYER({ .name = "a", .type = '2', .link = "/b", .mode = 0777 }), LAYER({ .name = "a/x" }));
-    GIVES("-644 a=1;-644 b=1;", "a hard link", LAYER({ .name = "a", .data = "1" }, { .name = "b", .type = '1', .link = "a" }));
-    GIVES("-644 b=1;", "outlives its target", LAYER({ .name = "a", .data = "1" }, { .name = "b", .type = '1', .link = "./a" }),
-          LAYER({ .name = ".wh.a" }));
+          LAYER(L("a", "/b")), LAYER(F("a/x")));
+    GIVES("-644 a=1;-644 b=1;", "a hard link", LAYER(F("a"), H("b", "a")));
+    GIVES("-644 b=1;", "outlives its target", LAYER(F("a"), H("b", "./a")),
+          LAYER(F(".wh.a")));
     GIVES("-644 a;", "a link to itself changes nothing",
-          LAYER({ .name = "a", .data = "1" }, { .name = "a", .type = '1', .link = "a" }));
+          LAYER(F("a"), H("a", "a")));
     GIVES("-600 a;-644 b=1;-644 c=1;", "a new file of the name leaves the others together",
-          LAYER({ .name = "a", .data = "1" }, { .name = "b", .type = '1', .link = "a" }, { .name = "c", .type = '1', .link = "b" }),
+          LAYER(F("a"), H("b", "a"), H("c", "b")),
           LAYER({ .name = "a", .data = "2", .mode = 0600 }));
-    REFUSES("image-hardlink", "a hard link to nothing", LAYER({ .name = "b", .type = '1', .link = "a" }));
-    REFUSES("image-hardlink", "a hard link to a directory", LAYER({ .name = "a/", .type = '5' }, { .name = "b", .type = '1', .link = "a" }));
-    REFUSES("image-path", "a hard link that climbs", LAYER({ .name = "b", .type = '1', .link = "../etc/shadow" }));
-    REFUSES("image-path", "a hard link to an absolute name", LAYER({ .name = "b", .type = '1', .link = "/etc/shadow" }));
+    REFUSES("image-hardlink", "a hard link to nothing", LAYER(H("b", "a")));
+    REFUSES("image-hardlink", "a hard link to a directory", LAYER(D("a/"), H("b", "a")));
+    REFUSES("image-path", "a hard link that climbs", LAYER(H("b", "../etc/shadow")));
+    REFUSES("image-path", "a hard link to an absolute name", LAYER(H("b", "/etc/shadow")));
     REFUSES("image-escape", "a hard link through a link that climbs",
-            LAYER({ .name = "l", .type = '2', .link = "../.." }, { .name = "b", .type = '1', .link = "l/etc/shadow" }));
-    REFUSES("image-loop", "a loop of links", LAYER({ .name = "a", .type = '2', .link = "b" }, { .name = "b", .type = '2', .link = "a" },
-                                                   { .name = "a/x" }));
-    REFUSES("image-escape", "a name through a link that climbs", LAYER({ .name = "a", .type = '2', .link = "../x" }, { .name = "a/y" }));
+            LAYER(L("l", "../.."), H("b", "l/etc/shadow")));
+    REFUSES("image-loop", "a loop of links", LAYER(L("a", "b"), L("b", "a"),
+                                                   F("a/x")));
+    REFUSES("image-escape", "a name through a link that climbs", LAYER(L("a", "../x"), F("a/y")));
 }
 
 static void test_hostile_names(void)
 {
-    static const char deep[] = "a/a/a/a/a";
+    
 
-    REFUSES("image-path", "..", LAYER({ .name = "../x" }));
-    REFUSES("image-path", ".. within", LAYER({ .name = "a/../../x" }));
-    REFUSES("image-path", ".. at the end", LAYER({ .name = "a/..", .type = '5' }));
-    REFUSES("image-path", "absolute", LAYER({ .name = "/etc/passwd" }));
-    REFUSES("image-path", "the root as a link", LAYER({ .name = "./", .type = '2', .link = "x" }));
-    REFUSES("image-path", "below a file", LAYER({ .name = "a" }, { .name = "a/b" }));
-    REFUSES("image-path", "a whiteout of ..", LAYER({ .name = ".wh..." }));
-    REFUSES("image-path", "a whiteout of nothing", LAYER({ .name = ".wh." }));
+    REFUSES("image-path", "..", LAYER(F("../x")));
+    REFUSES("image-path", ".. within", LAYER(F("a/../../x")));
+    REFUSES("image-path", ".. at the end", LAYER(D("a/..")));
+    REFUSES("image-path", "absolute", LAYER(F("/etc/passwd")));
+    REFUSES("image-path", "the root as a link", LAYER(L("./", "x")));
+    REFUSES("image-path", "below a file", LAYER(F("a"), F("a/b")));
+    REFUSES("image-path", "a whiteout of ..", LAYER(F(".wh...")));
+    REFUSES("image-path", "a whiteout of nothing", LAYER(F(".wh.")));
     GIVES("d755 cage;-644 cage/config.json;-644 rootfs;", "cage and rootfs inside the image are only names",
-          LAYER({ .name = "cage/config.json" }, { .name = "rootfs" }));
-    GIVES("", "an empty layer", LAYER({ .name = "./", .type = '5' }));
-    GIVES("d755 a;d755 a/a;d755 a/a/a;d755 a/a/a/a;-644 a/a/a/a/a;", "a deep path", LAYER({ .name = deep }));
+          LAYER(F("cage/config.json"), F("rootfs")));
+    GIVES("", "an empty layer", LAYER(D("./")));
+    GIVES("d755 a;d755 a/a;d755 a/a/a;d755 a/a/a/a;-644 a/a/a/a/a;", "a deep path", LAYER(F("a/a/a/a/a")));
     {
         struct ev_merge m;
         struct ev_err err = EV_ERR_INIT;
@@ -188,11 +196,12 @@ static void test_hostile_names(void)
         for (int i = 0; i < EV_TREE_DEPTH; i++)
             MUST(ev_buf_puts(&path, "d/"));
         tar_pax(&tar, "path", path.p, path.n);
-        tar_put(&tar, &(struct tar_entry){ .name = "x", .type = '5' });
+        tar_put(&tar, &(struct tar_entry)D("x"));
         tar_end(&tar);
         r = (struct ev_region){ mem_file(tar.p, tar.n), 0, tar.n };
         MUST(ev_merge_init(&m, NULL));
-        OK(ev_merge_layer(&m, &r, 0, &err) == EV_ELIMIT && strcmp(err.reason, "image-path") == 0, "too deep: %s", err.msg);
+        OK(ev_merge_layer(&m, &r, 0, &err) == EV_ELIMIT && strcmp(err.reason, "image-path") == 0, "too deep: %s",
+           err.msg);
         ev_merge_fini(&m);
         close(r.fd);
         ev_buf_clear(&tar);
@@ -200,11 +209,12 @@ static void test_hostile_names(void)
         for (int i = 0; i < 256; i++)
             MUST(ev_buf_putc(&path, 'n'));
         tar_pax(&tar, "path", path.p, path.n);
-        tar_put(&tar, &(struct tar_entry){ .name = "x" });
+        tar_put(&tar, &(struct tar_entry)F("x"));
         tar_end(&tar);
         r = (struct ev_region){ mem_file(tar.p, tar.n), 0, tar.n };
         MUST(ev_merge_init(&m, NULL));
-        OK(ev_merge_layer(&m, &r, 0, &err) == EV_ELIMIT && strcmp(err.reason, "image-path") == 0, "a name too long: %s", err.msg);
+        OK(ev_merge_layer(&m, &r, 0, &err) == EV_ELIMIT && strcmp(err.reason, "image-path") == 0,
+           "a name too long: %s", err.msg);
         ev_merge_fini(&m);
         close(r.fd);
         ev_buf_fini(&tar);
@@ -216,18 +226,21 @@ static void test_mount_points(void)
 {
     struct ev_buf got = EV_BUF_INIT(1 << 16);
     struct ev_merge m;
-    const struct layer l[] = { LAYER({ .name = "run", .type = '2', .link = "/" }, { .name = "tmp", .data = "x" },
-                                     { .name = "dev/", .type = '5', .mode = 0700 }, { .name = "dev/null", .type = '3', .major = 1, .minor = 3 },
-                                     { .name = "etc/", .type = '5' }) };
+    const struct layer l[] = { LAYER(L("run", "/"), F("tmp"),
+                                     { .name = "dev/", .type = '5', .mode = 0700 },
+                                     { .name = "dev/null", .type = '3', .major = 1, .minor = 3 },
+                                     D("etc/")) };
 
     MUST(merge(&m, l, 1, true, NULL));
     list(&m, &got);
-    EQ_STR(ev_buf_str(&got), "d700 dev;c644 dev/null@1.3;d755 etc;d755 proc;d755 run;d755 sys;d1777 tmp;", "mount points");
-    OK(strstr(m.warning, "/run of the image is a link") && strstr(m.warning, "/tmp of the image is a file"), "%s", m.warning);
+    EQ_STR(ev_buf_str(&got), "d700 dev;c644 dev/null@1.3;d755 etc;d755 proc;d755 run;d755 sys;d1777 tmp;",
+           "mount points");
+    OK(strstr(m.warning, "/run of the image is a link") && strstr(m.warning, "/tmp of the image is a file"), "%s",
+       m.warning);
     ev_buf_fini(&got);
     ev_merge_fini(&m);
-    REFUSES("image-mountpoint", "etc as a link", LAYER({ .name = "etc", .type = '2', .link = "/proc/self/root/etc" }));
-    REFUSES("image-mountpoint", "etc as a file", LAYER({ .name = "etc", .data = "x" }));
+    REFUSES("image-mountpoint", "etc as a link", LAYER(L("etc", "/proc/self/root/etc")));
+    REFUSES("image-mountpoint", "etc as a file", LAYER(F("etc")));
 }
 
 static void test_xattrs(void)
@@ -239,9 +252,9 @@ static void test_xattrs(void)
 
     tar_pax(&tar, "SCHILY.xattr.security.capability", cap, sizeof cap);
     tar_put(&tar, &(struct tar_entry){ .name = "b", .data = "x", .mode = 0755 });
-    tar_put(&tar, &(struct tar_entry){ .name = "a", .type = '1', .link = "b" });
+    tar_put(&tar, &(struct tar_entry)H("a", "b"));
     tar_pax(&tar, "SCHILY.xattr.user.other", "1", 1);
-    tar_put(&tar, &(struct tar_entry){ .name = "c", .data = "x" });
+    tar_put(&tar, &(struct tar_entry)F("c"));
     tar_end(&tar);
     r = (struct ev_region){ mem_file(tar.p, tar.n), 0, tar.n };
     MUST(ev_merge_init(&m, NULL));
@@ -249,7 +262,8 @@ static void test_xattrs(void)
     MUST(ev_merge_cage(&m, "plugins/egress.lua", EV_LIT("return {}"), NULL));
     MUST(ev_merge_finish(&m, NULL));
     OK(strcmp(ev_buf_str(&m.xattr_list), "61\tsecurity.capability\t0100000200040000000000000000000000000000\n"
-           "62\tsecurity.capability\t0100000200040000000000000000000000000000\n") == 0, "capabilities, sorted, of both names");
+           "62\tsecurity.capability\t0100000200040000000000000000000000000000\n") == 0,
+       "capabilities, sorted, of both names");
     OK(ev_tree_find(&m.tree, ev_tree_find(&m.tree, 0, "cage", 4), "xattrs", 6) != EV_TREE_NONE, "the list is in cage/");
     EQ_INT(ev_merge_cage(&m, "xattrs", EV_LIT(""), NULL), -EEXIST, "nothing of ours may come twice");
     EQ_INT(ev_merge_cage(&m, "../rootfs/x", EV_LIT(""), NULL), EV_EDENY, "nor climb");
@@ -267,8 +281,8 @@ static void test_names(void)
     struct ev_err err = EV_ERR_INIT;
 
     tar_pax(&tar, "path", utf8, sizeof utf8 - 1);
-    tar_put(&tar, &(struct tar_entry){ .name = "x" });
-    tar_put(&tar, &(struct tar_entry){ .name = "k\xc3\xbcrzer" });
+    tar_put(&tar, &(struct tar_entry)F("x"));
+    tar_put(&tar, &(struct tar_entry)F("k\xc3\xbcrzer"));
     tar_put(&tar, &(struct tar_entry){ .name = raw });
     tar_end(&tar);
     r = (struct ev_region){ mem_file(tar.p, tar.n), 0, tar.n };
