@@ -1,8 +1,8 @@
 /* image_oci.c — container images as they come: an OCI layout folder, an OCI archive, `docker save`
  * in its old form (ID/layer.tar) and its new one (blobs/sha256/…).
  *
- *   archive → its members ─┬─ manifest.json ──────────┐
- *   folder ────────────────┴─ index.json → manifest ──┴─ configuration, layers
+ *   archive → its members,   manifest.json,
+ *   folder                   or index.json → manifest → configuration, layers
  *
  * A name in a manifest is looked up among the members of that archive, or opened beneath that
  * folder without leaving it. JSON blobs are checked against their digests at once; layers when they

@@ -1,7 +1,9 @@
 /* image_pump.c — the bytes of an image go by once, on two threads.
  *
  *   caller:         fill a slot (read, copy) → publish it → PCR0 over the same slot → next slot
- *   second thread:                                  ↳ PCR2, digest of the part, CRC, write
+ *   second thread:                                  ↳ PCR2, digest of the part, write
+ *
+ * The CRC goes to whoever has less to do: the caller when the second thread writes, else the other.
  *
  * PCR1's message is a prefix of PCR0's, so it is a clone of PCR0's state after the first ramdisk.
  * A slot belongs to the caller until it is published and again when the second thread is through
@@ -26,11 +28,13 @@ struct slot {
 };
 
 struct ev_pump {
+    int fd;                                     /* -1: nothing is written */
     /* the caller's */
     struct slot slot[SLOTS];
     uint64_t filled;                            /* slots published so far */
     struct slot *cur;                           /* being filled */
     struct ev_digest *pcr0, *pcr1;
+    uint32_t crc;                               /* whose: see the top */
     uint64_t put;                               /* bytes */
     const struct ev_image_watch *watch;
     const char *step;
@@ -47,8 +51,6 @@ struct ev_pump {
 
     /* the second thread's */
     struct ev_digest *pcr2, *part;
-    uint32_t crc;
-    int fd;
     uint64_t at;                                /* in the file */
 };
 
@@ -72,9 +74,12 @@ static int write_at(struct ev_pump *p, const uint8_t *data, size_t n)
 
 static int consume(struct ev_pump *p, const struct slot *s)
 {
-    int rc = p->fd >= 0 ? write_at(p, s->data, s->n) : 0;
+    int rc = 0;
 
-    p->crc = ev_crc32(p->crc, s->data, s->n);
+    if (p->fd >= 0)
+        rc = write_at(p, s->data, s->n);
+    else
+        p->crc = ev_crc32(p->crc, s->data, s->n);
     if (s->how & EV_PUMP_PCR2)
         ev_digest_update(p->pcr2, s->data, s->n);
     if (s->how & EV_PUMP_PART) {
@@ -175,6 +180,8 @@ static int publish(struct ev_pump *p, struct ev_err *err)
     pthread_mutex_unlock(&p->lock);
     if (s->how & EV_PUMP_PCR0)
         ev_digest_update(p->pcr0, s->data, s->n);
+    if (p->fd >= 0)
+        p->crc = ev_crc32(p->crc, s->data, s->n);
     return p->step ? ev_image_step(p->watch, p->step, p->put, p->total, err) : 0;
 }
 

@@ -173,8 +173,6 @@ static void test_links(void)
 
 static void test_hostile_names(void)
 {
-    
-
     REFUSES("image-path", "..", LAYER(F("../x")));
     REFUSES("image-path", ".. within", LAYER(F("a/../../x")));
     REFUSES("image-path", ".. at the end", LAYER(D("a/..")));
