@@ -52,10 +52,10 @@ void ev_attest_fini(struct ev_attest *a);           /* idempotent; zeroed struct
 
 /* Authenticity, then policy; everything judged from one decode. `out` is overwritten (ev_attest_fini
  * it before a second use) and filled as far as decoding came, also on failure (for reports); with
- * unusable expectations nothing is decoded. An expected empty slice is unusable. On failure err->code = EV_EVERIFY (or EV_ECONFIG for
- * unusable expectations) and err->reason is one of: doc-size doc-cbor doc-cose doc-alg doc-payload
- * cert-* doc-signature doc-timestamp no-expectation debug pcr-missing pcr-mismatch nonce user-data
- * public-key too-old. */
+ * unusable expectations nothing is decoded. An expected empty slice is unusable. On failure
+ * err->code = EV_EVERIFY (or EV_ECONFIG for unusable expectations) and err->reason is one of:
+ * doc-size doc-cbor doc-cose doc-alg doc-payload cert-* doc-signature doc-timestamp no-expectation
+ * debug pcr-missing pcr-mismatch nonce user-data public-key too-old. */
 int ev_attest_verify(ev_slice doc, const struct ev_trust *trust, const struct ev_expect *expect,
                      struct ev_attest *out, struct ev_err *err) EV_MUST_USE;
 

@@ -155,7 +155,8 @@ static void check_outer(ev_slice prefix, ev_slice header, ev_slice unprotected, 
 
 static void test_outer(void)
 {
-    uint8_t s[2 + 97] = { 0x58, 96 }, s95[2 + 95] = { 0x58, 95 }, s97[2 + 97] = { 0x58, 97 }, text[2 + 96] = { 0x78, 96 };
+    uint8_t s[2 + 97] = { 0x58, 96 }, s95[2 + 95] = { 0x58, 95 }, s97[2 + 97] = { 0x58, 97 };
+    uint8_t text[2 + 96] = { 0x78, 96 };
     ev_slice H = EV_LIT("\x44\xA1\x01\x38\x22"), U = EV_LIT("\xA0"), S = ev_slice_of(s, 98), N = EV_LIT("");
     ev_slice four = EV_LIT("\x84");
 
@@ -179,7 +180,8 @@ static void test_outer(void)
     check_outer(four, H, EV_LIT("\xBF\xFF"), S, N, NULL, "an indefinite unprotected map");
     check_outer(four, H, EV_LIT("\x40"), S, N, "doc-cose", "unprotected: bytes");
     check_outer(four, H, EV_LIT("\xF6"), S, N, "doc-cose", "unprotected: null");
-    check_outer(four, H, EV_LIT("\xA1\x01\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81\x00"), S, N, "doc-cbor", "unprotected: deep");
+    check_outer(four, H, EV_LIT("\xA1\x01\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81\x00"), S, N, "doc-cbor",
+                "unprotected: deep");
     check_outer(four, H, EV_LIT("\xA1\x01\xFF"), S, N, "doc-cbor", "unprotected: a break in a definite map");
     check_outer(four, EV_LIT("\xA1\x01\x38\x22"), U, S, N, "doc-cose", "the protected header not wrapped");
     check_outer(four, EV_LIT("\xF6"), U, S, N, "doc-cose", "protected: null");
@@ -206,10 +208,12 @@ static void test_algorithm(void)
         C("\x43\xA1\x01\x26", "doc-alg", "ES256"), C("\x44\xA1\x01\x38\x23", "doc-alg", "ES512"),
         C("\x43\xA1\x01\x20", "doc-alg", "-1, as QEMU's"), C("\x44\xA1\x01\x18\x22", "doc-alg", "34"),
         C("\x48\xA1\x01\x65" "ES384", "doc-alg", "the text ES384"), C("\x43\xA1\x01\xF6", "doc-alg", "null"),
-        C("\x47\xA1\x01\x64" "none", "doc-alg", "none"), C("\x40", "doc-alg", "nothing"), C("\x41\xA0", "doc-alg", "{}"),
+        C("\x47\xA1\x01\x64" "none", "doc-alg", "none"), C("\x40", "doc-alg", "nothing"),
+        C("\x41\xA0", "doc-alg", "{}"),
         C("\x46\xA2\x01\x38\x22\x04\x01", "doc-alg", "a second key"),
         C("\x47\xA2\x01\x38\x22\x02\x81\x01", "doc-alg", "crit"),
-        C("\x47\xA2\x01\x38\x22\x01\x38\x22", "doc-alg", "alg twice"), C("\x45\xA1\x01\x38\x22\x00", "doc-alg", "a byte more"),
+        C("\x47\xA2\x01\x38\x22\x01\x38\x22", "doc-alg", "alg twice"),
+        C("\x45\xA1\x01\x38\x22\x00", "doc-alg", "a byte more"),
         C("\x43\xA1\x01\x38", "doc-alg", "cut off"), C("\x44\xA1\x02\x38\x22", "doc-alg", "another label"),
         C("\x47\xA1\x63" "alg\x38\x22", "doc-alg", "a text label"), C("\x43\x01\x38\x22", "doc-alg", "no map"),
         C("\x44\xBF\x01\x38\x22", "doc-alg", "no break"), C("\x44\x81\x01\x38\x22", "doc-alg", "an array"),
@@ -264,7 +268,8 @@ static void test_keys(void)
     with_extra(EV_LIT("\x63" "new" "\x01\x63" "old" "\x01"), 2, NULL, "two unknown keys");
     with_extra(EV_LIT("\x43" "new" "\x01"), 1, "doc-payload", "a key of bytes");
     with_extra(EV_LIT("\x01\x01"), 1, "doc-payload", "a number as key");
-    with_extra(EV_LIT("\x63" "new" "\xFB\x3F\xF0\x00\x00\x00\x00\x00\x00"), 1, "doc-payload", "a float in an unknown key");
+    with_extra(EV_LIT("\x63" "new" "\xFB\x3F\xF0\x00\x00\x00\x00\x00\x00"), 1, "doc-payload",
+               "a float in an unknown key");
     with_extra(EV_LIT("\x63" "new" "\xF7"), 1, "doc-payload", "undefined in an unknown key");
     with_extra(EV_LIT("\x63" "new" "\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81\x01"), 1, "doc-payload", "depth 10");
     with_extra(EV_LIT("\x63\xFF" "ew" "\x01"), 1, "doc-payload", "a key that is not UTF-8");
@@ -374,7 +379,8 @@ static void test_certificates(void)
     with_raw(K_CABUNDLE, EV_LIT("\x81\x81\x41" "a"), "doc-payload", "an array in it");
     with_raw(K_CABUNDLE, EV_LIT("\x9F\x41" "a\x41" "b\xFF"), NULL, "an indefinite one");
     with_raw(K_CABUNDLE, EV_LIT("\x9A\xFF\xFF\xFF\xFF\x41" "a"), "doc-payload", "2^32 - 1 certificates");
-    with_raw(K_CABUNDLE, EV_LIT("\x88\x41" "a\x41" "b\x41" "c\x41" "d\x41" "e\x41" "f\x41" "g\x41" "h"), NULL, "8 certificates");
+    with_raw(K_CABUNDLE, EV_LIT("\x88\x41" "a\x41" "b\x41" "c\x41" "d\x41" "e\x41" "f\x41" "g\x41" "h"), NULL,
+             "8 certificates");
     with_raw(K_CABUNDLE, EV_LIT("\x89\x41" "a\x41" "b\x41" "c\x41" "d\x41" "e\x41" "f\x41" "g\x41" "h\x41" "i"),
              "doc-payload", "9 certificates");
 }

@@ -277,8 +277,8 @@ static void test_document_limits(void)
     }
     errs(s, EV_LIT("\xA1\x6B" "Attestation" "\xA2\x69" "user_data" "\xF6\x65" "nonce" "\xF6"), "InvalidArgument",
          "a key missing");
-    errs(s, EV_LIT("\xA1\x6B" "Attestation" "\xA3\x69" "user_data" "\xF6\x65" "nonce" "\x61" "n\x6A" "public_key" "\xF6"),
-         "InvalidArgument", "a nonce of text");
+    errs(s, EV_LIT("\xA1\x6B" "Attestation" "\xA3\x69" "user_data" "\xF6\x65" "nonce" "\x61" "n"
+                   "\x6A" "public_key" "\xF6"), "InvalidArgument", "a nonce of text");
     ev_buf_fini(&b);
     ev_nsm_sim_free(s);
 }
@@ -381,7 +381,8 @@ static void test_shapes(void)
     }
     for (size_t i = 0; ev_cert_issuer_attr(ev_sim_pki_cert(p, 4), i, name, sizeof name, value, sizeof value); i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s=%s;", name, value);
-    OK(strstr(text, "commonName=i-0123456789abcdef0.local-1.sim.nitro-enclaves;") != NULL, "the leaf's issuer: %s", text);
+    OK(strstr(text, "commonName=i-0123456789abcdef0.local-1.sim.nitro-enclaves;") != NULL, "the leaf's issuer: %s",
+       text);
     ev_sim_pki_free(p);
 }
 
