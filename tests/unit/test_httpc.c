@@ -63,7 +63,8 @@ static void many_headers(struct peer *p, int n)
 
 static const struct { const char *path, *answer; } fixed[] = {
     { "/hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Twice: 1\r\nX-Twice: 2\r\nX-Space: \t a b \r\n\r\nhello" },
-    { "/chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nX-T: 1\r\n\r\n" },
+    { "/chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "5\r\nhello\r\n6\r\n world\r\n0\r\nX-T: 1\r\n\r\n" },
     { "/until-eof", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it" },
     { "/404", "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno" },
     { "/204", "HTTP/1.1 204 No Content\r\n\r\n" },
@@ -356,7 +357,8 @@ static void failures(void)
 
 static void wrong_usage(void)
 {
-    static const char *const bad_url[] = { "file:///etc/hostname", "ftp://localhost/", "", "localhost", "http://a\r\nb/" };
+    static const char *const bad_url[] = { "file:///etc/hostname", "ftp://localhost/", "", "localhost",
+                                          "http://a\r\nb/" };
     static const char *const bad_header[] = { "X: a\r\nY: b", "X: a\nY: b", "no colon" };
     struct call c;
     int before = connections;
@@ -447,7 +449,8 @@ static void make_certificate(void)
         abort();
 }
 
-static struct ev_listener *listen_at(const char *text, void (*accepted)(void *, struct ev_stream *), struct ev_addr *got)
+static struct ev_listener *listen_at(const char *text, void (*accepted)(void *, struct ev_stream *),
+                                     struct ev_addr *got)
 {
     struct ev_addr at;
     struct ev_listener *l;

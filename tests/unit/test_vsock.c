@@ -40,12 +40,14 @@ static void answer(int32_t code, size_t len, int fds, int nonblock)
         c->cmsg_len = CMSG_LEN((size_t)fds * sizeof(int));
         memcpy(CMSG_DATA(c), pair, (size_t)fds * sizeof(int));
     }
-    if (sendmsg(channel, &m, MSG_NOSIGNAL) < 0)
-        abort();
-    if (fds == 1) {
+    if (fds == 1) {                     /* before the answer: then the test looks at it */
         if (given >= 0)
             close(given);
         given = pair[1];
+    }
+    if (sendmsg(channel, &m, MSG_NOSIGNAL) < 0)
+        abort();
+    if (fds == 1) {
         close(pair[0]);
     } else if (fds) {
         close(pair[0]);
