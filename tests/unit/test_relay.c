@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "net.h"
+#include "net/tls.h"
 
 static struct ev_rt *rt;
 
@@ -211,6 +212,324 @@ static void closed_by_owner(void)
     }
 }
 
+/* --- chaos: client ⇄ TLS ⇄ relay ⇄ echo, and everybody dies at random moments ------------------- */
+
+enum { CLIENTS = 40, ROUNDS = 4000 };
+
+struct client {
+    struct ev_stream *s, *pending;
+    size_t sent, got;
+    int opened, over, bad, faithful;    /* faithful: never closes early */
+};
+struct echo { struct ev_stream *s; struct echo *next; bool ended; };
+struct bridge { struct ev_stream *outside, *pending; struct bridge *next; };
+
+static struct client clients[CLIENTS];
+static struct echo *echoes;
+static struct bridge *bridges;
+static struct ev_tls_ctx *tls;
+static struct ev_key *key;
+static struct ev_cert *cert;
+static struct ev_addr echo_at, front_at;
+static unsigned seed = 20261124;       /* EV_SEED=N for another run */
+static int relays_done, relays_started;
+
+static unsigned dice(unsigned n)
+{
+    seed = seed * 1103515245u + 12345u;
+    return (seed >> 16) % n;
+}
+
+static uint8_t pattern(size_t i)
+{
+    return (uint8_t)(i * 37 + i / 253);
+}
+
+static void echo_data(void *ctx, ev_slice b)
+{
+    struct echo *e = ctx;
+
+    if (ev_stream_write(e->s, b) < 0) {
+        ev_stream_close(e->s);
+        e->s = NULL;
+    } else if (ev_stream_queued(e->s)) {
+        ev_stream_read_stop(e->s);
+    }
+}
+
+static void echo_drained(void *ctx)
+{
+    struct echo *e = ctx;
+
+    if (!e->ended)
+        ev_stream_read_start(e->s);
+}
+
+static void echo_eof(void *ctx)
+{
+    struct echo *e = ctx;
+
+    e->ended = true;
+    ev_stream_shutdown(e->s);
+}
+
+static void echo_fail(void *ctx, const struct ev_err *err)
+{
+    struct echo *e = ctx;
+
+    (void)err;
+    ev_stream_close(e->s);
+    e->s = NULL;
+}
+
+static void echo_accepted(void *ctx, struct ev_stream *s)
+{
+    static const struct ev_stream_cb cb = { echo_data, echo_eof, echo_fail, echo_drained };
+    struct echo *e = ev_alloc(sizeof *e);
+
+    (void)ctx;
+    e->s = s;
+    e->next = echoes;
+    echoes = e;
+    ev_stream_set_cb(s, &cb, e);
+    ev_stream_read_start(s);
+}
+
+static void relay_ended(void *ctx)
+{
+    (void)ctx;
+    relays_done++;
+}
+
+static void inside_open(void *ctx, struct ev_stream *s, const struct ev_err *err)
+{
+    struct bridge *b = ctx;
+
+    (void)err;
+    b->pending = NULL;
+    if (s) {
+        relays_started++;
+        ev_relay_start(rt, b->outside, s, relay_ended, NULL);
+    } else {
+        ev_stream_close(b->outside);
+    }
+    b->outside = NULL;
+}
+
+static void outside_open(void *ctx, struct ev_stream *s, const struct ev_err *err)
+{
+    struct bridge *b = ctx;
+
+    (void)err;
+    b->outside = s;
+    if (s && ev_stream_connect(rt, &echo_at, 2000, inside_open, b, &b->pending, NULL) < 0)
+        abort();
+}
+
+static void front_accepted(void *ctx, struct ev_stream *s)
+{
+    struct bridge *b = ev_alloc(sizeof *b);
+
+    (void)ctx;
+    b->next = bridges;
+    bridges = b;
+    ev_tls_accept(tls, s, outside_open, b);
+}
+
+static int choose(void *ctx, const char *sni, struct ev_tls_pair *out)
+{
+    (void)ctx;
+    (void)sni;
+    out->cert = cert;
+    out->key = key;
+    return 0;
+}
+
+static int agree(void *ctx, const struct ev_cert *leaf, struct ev_err *err)
+{
+    (void)ctx;
+    (void)leaf;
+    (void)err;
+    return 0;
+}
+
+static void client_data(void *ctx, ev_slice b)
+{
+    struct client *c = ctx;
+
+    for (size_t i = 0; i < b.n; i++)
+        c->bad |= b.p[i] != pattern(c->got + i);
+    c->got += b.n;
+    if (!c->faithful && dice(50) == 0) {
+        ev_stream_close(c->s);
+        c->s = NULL;
+        c->over = 1;
+    } else if (dice(8) == 0) {
+        ev_stream_read_stop(c->s);
+    }
+}
+
+static void client_eof(void *ctx)
+{
+    struct client *c = ctx;
+
+    c->bad |= c->got != c->sent;        /* eof comes only after our own, so all of it must be there */
+    ev_stream_close(c->s);
+    c->s = NULL;
+    c->over = 1;
+}
+
+static void client_fail(void *ctx, const struct ev_err *err)
+{
+    struct client *c = ctx;
+
+    (void)err;
+    c->bad |= c->faithful;
+    ev_stream_close(c->s);
+    c->s = NULL;
+    c->over = 1;
+}
+
+static void client_tls(void *ctx, struct ev_stream *s, const struct ev_err *err)
+{
+    static const struct ev_stream_cb cb = { client_data, client_eof, client_fail, NULL };
+    struct client *c = ctx;
+
+    c->pending = NULL;
+    if (!s) {
+        client_fail(c, err);
+        return;
+    }
+    c->s = s;
+    c->opened = 1;
+    ev_stream_set_cb(s, &cb, c);
+    ev_stream_read_start(s);
+}
+
+static void client_tcp(void *ctx, struct ev_stream *s, const struct ev_err *err)
+{
+    static const struct ev_tls_client_conf conf = { .sni = "x", .accept_peer = agree };
+    struct client *c = ctx;
+
+    c->pending = NULL;
+    if (s)
+        c->pending = ev_tls_connect(rt, &conf, s, client_tls, c);
+    else
+        client_fail(c, err);
+}
+
+static void client_act(struct client *c)
+{
+    uint8_t block[30000];
+    size_t n = dice(4) ? dice(500) : dice(sizeof block);
+
+    if (c->pending && !c->faithful && dice(30) == 0) {
+        ev_stream_close(c->pending);
+        c->pending = NULL;
+        c->over = 1;
+    }
+    if (!c->s)
+        return;
+    ev_stream_read_start(c->s);
+    if (c->sent > 400000 || dice(200) == 0) {
+        ev_stream_shutdown(c->s);
+        c->opened = 2;
+    }
+    if (c->opened == 2)
+        return;
+    for (size_t i = 0; i < n; i++)
+        block[i] = pattern(c->sent + i);
+    if (ev_stream_queued(c->s) < 100000 && ev_stream_write(c->s, ev_slice_of(block, n)) >= 0)
+        c->sent += n;
+}
+
+static void client_start(struct client *c, int faithful)
+{
+    memset(c, 0, sizeof *c);
+    c->faithful = faithful;
+    if (ev_stream_connect(rt, &front_at, 5000, client_tcp, c, &c->pending, NULL) < 0)
+        abort();
+}
+
+static void make_certificate(void)
+{
+    struct ev_cert_conf conf = { .subject = "/CN=x", .not_before_ms = 1700000000000, .not_after_ms = 4000000000000 };
+    struct ev_tls_server_conf server = { .select = choose };
+
+    if (ev_key_generate(EV_P256, &key, NULL) < 0 || ev_cert_make(&conf, key, NULL, NULL, &cert, NULL) < 0 ||
+        ev_tls_server_new(&server, &tls, NULL) < 0)
+        abort();
+}
+
+static void clean_up(void)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        ev_stream_close(clients[i].s);
+        ev_stream_close(clients[i].pending);
+    }
+    turn_for(rt, 100);
+    while (echoes) {
+        struct echo *e = echoes;
+
+        echoes = e->next;
+        ev_stream_close(e->s);
+        ev_free(e);
+    }
+    turn_for(rt, 100);
+    while (bridges) {
+        struct bridge *b = bridges;
+
+        bridges = b->next;
+        ev_stream_close(b->pending);
+        ev_stream_close(b->outside);
+        ev_free(b);
+    }
+}
+
+static void chaos(void)
+{
+    char dir[128], text[200];
+    struct ev_listener *front, *back;
+    int bad = 0, finished = 0;
+
+    if (getenv("EV_SEED"))
+        seed = (unsigned)atoi(getenv("EV_SEED"));
+    if (!temp_dir(dir, sizeof dir))
+        abort();
+    make_certificate();
+    snprintf(text, sizeof text, "unix:%s/echo", dir);
+    if (ev_addr_parse(text, &echo_at, NULL) < 0 || ev_listen(rt, &echo_at, echo_accepted, NULL, &back, NULL) < 0 ||
+        ev_addr_parse("127.0.0.1:0", &front_at, NULL) < 0 ||
+        ev_listen(rt, &front_at, front_accepted, NULL, &front, NULL) < 0)
+        abort();
+    ev_listener_addr(front, &front_at);
+    for (int i = 0; i < CLIENTS; i++)
+        client_start(&clients[i], i % 3 == 0);
+    for (int r = 0; r < ROUNDS; r++) {
+        struct client *c = &clients[dice(CLIENTS)];
+
+        bad |= c->bad;
+        client_act(c);
+        if (c->over) {
+            finished += c->faithful && !c->bad;
+            client_start(c, c->faithful);
+        }
+        turn_for(rt, r % 4 == 0);
+    }
+    EQ_INT(bad, 0, "chaos: every faithful client got its own bytes back");
+    OK(finished > 5, "%d of them to the end, %d relays", finished, relays_started);
+    ev_listener_close(front);
+    ev_listener_close(back);
+    clean_up();
+    turn_for(rt, 200);
+    EQ_INT(relays_done, relays_started, "every relay ended");
+    ev_tls_ctx_free(tls);
+    ev_cert_free(cert);
+    ev_key_free(key);
+    rmdir(dir);
+    expect_closed(rt, "chaos: open handles");
+}
+
 int main(void)
 {
     if (ev_rt_new(&rt, NULL) < 0)
@@ -222,6 +541,7 @@ int main(void)
     already_ended();
     idle();
     closed_by_owner();
+    chaos();
     ev_rt_free(rt);
     return tap_done();
 }
