@@ -34,6 +34,7 @@ struct ev_health {
     struct ev_rt *rt;
     struct ev_addr app;
     char *path;
+    uint32_t timeout_ms;
     bool initialized;
     enum ev_health_state results[RESULTS];
     size_t n_results;
@@ -165,10 +166,10 @@ static void probe_start(void *ctx)
         return;
     h->probe.running = true;
     ev_http1_init(&h->probe.res, EV_HTTP1_RESPONSE);
-    if (ev_stream_connect(h->rt, &h->app, PROBE_TIMEOUT_MS, probe_connected, h, &h->probe.pending, &err) < 0)
+    if (ev_stream_connect(h->rt, &h->app, h->timeout_ms, probe_connected, h, &h->probe.pending, &err) < 0)
         probe_end(h, EV_HEALTH_ERR, ev_err_text(err.code));
     else
-        h->probe.deadline = ev_timer_start(h->rt, PROBE_TIMEOUT_MS, false, probe_late, h);
+        h->probe.deadline = ev_timer_start(h->rt, h->timeout_ms, false, probe_late, h);
 }
 
 /* ---- who asks us ---- */
@@ -290,9 +291,10 @@ int ev_health_open(const struct ev_health_conf *conf, struct ev_health **out, st
     h->rt = conf->rt;
     h->app = conf->app;
     h->path = ev_strdup(conf->path);
+    h->timeout_ms = conf->timeout_ms ? conf->timeout_ms : PROBE_TIMEOUT_MS;
     if (conf->take_listen_fd >= 0)
         EV_TRY(ev_listen_fd(h->rt, conf->take_listen_fd, caller_accepted, h, &h->listener, err));
-    h->every = ev_timer_start(h->rt, PROBE_EVERY_MS, true, probe_start, h);
+    h->every = ev_timer_start(h->rt, conf->every_ms ? conf->every_ms : PROBE_EVERY_MS, true, probe_start, h);
     *out = h;
     return 0;
 out:

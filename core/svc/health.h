@@ -13,6 +13,7 @@ struct ev_health_conf {
     int take_listen_fd;                         /* answers {"status":"Ok","message":null} 200/500; -1 = none */
     struct ev_addr app;
     const char *path;                           /* NULL = shallow */
+    uint32_t every_ms, timeout_ms;              /* of a probe; 0 = 1 s, 3 s */
 };
 struct ev_health;
 int ev_health_open(const struct ev_health_conf *conf, struct ev_health **out, struct ev_err *err) EV_MUST_USE;

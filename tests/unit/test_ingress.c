@@ -14,15 +14,15 @@ static void test_forward(void)
     world_open();
     c = dial();
     ASK(c, GET("/hello"), "hello", "an answer");
-    EQ_STR(text_of(c), "HTTP/1.1 200 OK\r\nX-App: 1\r\n" CTX "content-length: 5\r\nconnection: keep-alive\r\n\r\nhello",
+    SAME(text_of(c), "HTTP/1.1 200 OK\r\nX-App: 1\r\n" CTX "content-length: 5\r\nconnection: keep-alive\r\n\r\nhello",
            "the answer as the client gets it");
     hide_ctx(&app_seen);
-    EQ_STR(ev_buf_str(&app_seen), "GET /hello HTTP/1.1\r\nHost: x\r\nx-forwarded-proto: https\r\n" CTX
+    SAME(ev_buf_str(&app_seen), "GET /hello HTTP/1.1\r\nHost: x\r\nx-forwarded-proto: https\r\n" CTX
            "connection: keep-alive\r\n\r\n", "the request as the app gets it");
     ASK(c, "GET http://X/hello?a=%20b HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: http\r\nx_evervault_cage_ctx: 1\r\n"
         "X-Forwarded-For: 9.9.9.9\r\nTE: trailers\r\nConnection: te, x-hop\r\nX-Hop: 1\r\nApi-Key: mine\r\n\r\n", "hello", "again");
     hide_ctx(&app_seen);
-    EQ_STR(ev_buf_str(&app_seen), "GET /hello?a=%20b HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9\r\nApi-Key: mine\r\n"
+    SAME(ev_buf_str(&app_seen), "GET /hello?a=%20b HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9\r\nApi-Key: mine\r\n"
            "x-forwarded-proto: https\r\n" CTX "te: trailers\r\nconnection: te\r\n\r\n",
            "hop-by-hop fields stay behind; without authentication api-key is the app's");
     ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "\r\n\r\nabc", "a body with a length");
@@ -31,7 +31,7 @@ static void test_forward(void)
         "\r\n\r\nabc", "a body in chunks");
     OK(heard(c, "X-Chunked: 1") && heard(c, "X-Trailers: 1"), "the app got chunks and the trailer that may pass");
     ASK(c, GET("/chunks"), "X-Sum: 9\r\n\r\n", "an answer in chunks, with trailers");
-    EQ_STR(text_of(c), "HTTP/1.1 200 OK\r\n" CTX "transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
+    SAME(text_of(c), "HTTP/1.1 200 OK\r\n" CTX "transfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
            "3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 9\r\n\r\n", "chunks are framed anew");
     ASK(c, GET("/eof"), "0\r\n\r\n", "an answer without length becomes chunks");
     OK(heard(c, "d\r\nuntil the end\r\n") && heard(c, "connection: keep-alive"), "and the connection stays");
@@ -39,7 +39,7 @@ static void test_forward(void)
     ASK(c, GET("/close"), "ok", "an app that closes");
     OK(heard(c, "connection: keep-alive"), "is none of the client's business");
     ASK(c, GET("/interim"), "\r\n\r\nok", "interim answers");
-    EQ_STR(text_of(c), "HTTP/1.1 103 Early Hints\r\nLink: a\r\n" CTX "\r\nHTTP/1.1 200 OK\r\n" CTX
+    SAME(text_of(c), "HTTP/1.1 103 Early Hints\r\nLink: a\r\n" CTX "\r\nHTTP/1.1 200 OK\r\n" CTX
            "content-length: 2\r\nconnection: keep-alive\r\n\r\nok", "103 passes, 100 is not the app's to send");
     ASK(c, GET("/204"), "\r\n\r\n", "204");
     ASK(c, GET("/304"), "content-length: 77\r\nconnection: keep-alive\r\n\r\n", "304 with a length and no body");
@@ -124,10 +124,10 @@ static void test_auth(void)
     memset(digests, 0, sizeof digests);
     c = dial();
     ASK(c, GET("/hello"), "}", "no key");
-    EQ_STR(text_of(c), OURS("401 Unauthorized", "53", "keep-alive") "{\"message\":\"No api-key header present on request\"}",
+    SAME(text_of(c), OURS("401 Unauthorized", "50", "keep-alive") "{\"message\":\"No api-key header present on request\"}",
            "401 without a key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: wrong\r\n\r\n", "}", "a wrong key");
-    EQ_STR(text_of(c), OURS("401 Unauthorized", "38", "keep-alive") "{\"message\":\"Invalid api key provided\"}", "401 with a wrong key");
+    SAME(text_of(c), OURS("401 Unauthorized", "38", "keep-alive") "{\"message\":\"Invalid api key provided\"}", "401 with a wrong key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key:\r\n\r\n", "Invalid api key", "an empty key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: third\r\napi-key: third\r\n\r\n", "Invalid api key", "two keys");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi_key: third\r\n\r\n", "No api-key", "another name");
@@ -139,7 +139,7 @@ static void test_auth(void)
     OK(!strcasestr(ev_buf_str(&app_seen), "api-key"), "is not shown to the app");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: third\r\n\r\n", "hello", "the last key of the list");
     ASK(c, GET("/.well-known/attestation"), "}", "the document needs no key");
-    EQ_STR(text_of(c), "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\ncontent-length: 26\r\n"
+    SAME(text_of(c), "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\ncontent-length: 26\r\n"
            CTX "connection: keep-alive\r\n\r\n{\"attestation_doc\":\"AAAA\"}", "the document");
     ASK(c, "HEAD /.well-known/attestation?x HTTP/1.1\r\nHost: x\r\n\r\n", "content-length: 26", "HEAD of it");
     ASK(c, "DELETE /.well-known/attestation HTTP/1.1\r\nHost: x\r\n\r\n", "405 Method Not Allowed\r\nallow: GET, HEAD", "GET only");
@@ -181,7 +181,7 @@ static void test_upgrade(void)
         "first", "bytes after the 101, both ways");
     OK(heard(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" CTX "connection: upgrade\r\n\r\nwelcomefirst"), "101");
     hide_ctx(&app_seen);
-    EQ_STR(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n"
+    SAME(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n"
            "x-forwarded-proto: https\r\n" CTX "connection: upgrade\r\n\r\n", "the app is asked");
     ASK(c, GET("/hello"), "GET /hello", "nothing is HTTP any more");
     ev_stream_shutdown(c->s);
@@ -220,7 +220,7 @@ static void test_bad_requests(void)
         ASK(c, rows[i].text, rows[i].status, rows[i].status);
         OK(UNTIL(c->eof) && heard(c, "connection: close") && heard(c, "content-length: ") && heard(c, CTX) &&
            heard(c, "{\"message\":\""), "bad request %zu: one clear answer, then the end", i);
-        OK(strstr(text_of(c) + 8, "HTTP/1.1") == NULL, "exactly one");
+        OK(strstr(text_of(c), "\nHTTP/1.1") == NULL, "exactly one");
         hang_up(c);
     }
     c = dial();
@@ -272,7 +272,7 @@ static void test_bad_apps(void)
     OK(UNTIL(c->eof) && !heard(c, "0\r\n\r\n"), "is cut without a last chunk");
     hang_up(c);
     c = dial();
-    ASK(c, GET("/badchunk"), "ok", "a bad chunk of the app");
+    ASK(c, GET("/wrongchunk"), "ok", "a bad chunk of the app");
     OK(UNTIL(c->eof) && !heard(c, "0\r\n\r\n"), "is cut too");
     hang_up(c);
     c = dial();
@@ -300,7 +300,7 @@ static void test_pool(void)
     EQ_INT(app_accepted, 1, "one app connection for both");
     app_stop();
     ASK(c, GET("/hello"), "502 Bad Gateway", "no app: 502");
-    EQ_STR(text_of(c), OURS("502 Bad Gateway", "66", "keep-alive") "{\"message\":\"Error requesting user process - Connection refused\"}",
+    SAME(text_of(c), OURS("502 Bad Gateway", "64", "keep-alive") "{\"message\":\"Error requesting user process - Connection refused\"}",
            "with a message");
     app_start();
     ASK(c, GET("/hello"), "\r\n\r\nhello", "the app is back");
@@ -332,7 +332,7 @@ static void test_raw(void)
     world_open();
     c = dial();
     ASK(c, "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n", "welcome", "raw");
-    EQ_STR(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n", "bytes as they are");
+    SAME(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n", "bytes as they are");
     ASK(c, "\x01\x02", "\x01\x02", "both ways");
     ev_stream_shutdown(c->s);
     OK(UNTIL(c->eof) && heard(c, "bye"), "half-close");
