@@ -259,8 +259,8 @@ static void ask(void *ctx)
 static void started(void *ctx, int events)
 {
     struct run *r = ctx;
-    ssize_t n = read(r->pipe[0], r->text + r->n_text, sizeof(r->text) - 1 - r->n_text);
     bool before = strstr(r->text, "enclave: started") != NULL;
+    ssize_t n = read(r->pipe[0], r->text + r->n_text, sizeof(r->text) - 1 - r->n_text);
 
     (void)events;
     if (n > 0)
@@ -394,7 +394,7 @@ static void test_ends(void)
     expect_end("[\"probe\",\"--id\"]", "", 0, "code 0", "uid 0 gid 0 groups 0 home /root");
     if (geteuid() == 0)
         expect_end("[\"probe\",\"--id\"]", "node", 0, "code 0", "uid 1000 gid 1001 groups 1 home /home/node");
-    expect_end("[\"missing\"]", "", 70, "app start: start missing", "app start: start missing");
+    expect_end("[\"missing\"]", "", 66, "app start: start missing", "app start: start missing");
     expect_end("[\"probe\"]", "ghost", 65, "USER: \"ghost\" is not in", "app containment");
 }
 
