@@ -311,7 +311,8 @@ static void pid1(void)
         ev_init_end(ev_err_exit_code(rc), 0, err.msg);
     }
     ev_health_set_initialized(e.health);
-    ev_init_say("started %s%s%s", e.conf.name, e.conf.debug ? " (debug)" : "", ev_init_simulated() ? " (SIMULATED)" : "");
+    ev_init_say("started %s%s%s", e.conf.name, e.conf.debug ? " (debug)" : "",
+                ev_init_simulated() ? " (SIMULATED)" : "");
     ev_rt_run(e.rt);
     drain_output(&e);
     ev_app_close(e.app);

@@ -22,18 +22,19 @@
 
 static int mount_pts(int dev, struct ev_err *err)
 {
-    static const struct ev_mount_option with_tty[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "gid", "5" }, { NULL, NULL } };
-    static const struct ev_mount_option plain[] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { NULL, NULL } };
-    int fd = ev_mount_on(dev, "pts", "devpts", with_tty, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NULL);
+    static const struct ev_mount_option opt[] = { { "gid", "5" }, { "ptmxmode", "0666" }, { "mode", "0620" },
+                                                  { NULL, NULL } };
+    int fd = ev_mount_on(dev, "pts", "devpts", opt, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, NULL);
 
     if (fd < 0)         /* one mapped id only (an ordinary user's simulator): gid 5 does not exist */
-        fd = ev_mount_on(dev, "pts", "devpts", plain, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
+        fd = ev_mount_on(dev, "pts", "devpts", opt + 1, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err);
     return fd;
 }
 
 static int mount_dev(int root, struct ev_err *err)
 {
-    static const struct ev_mount_option small[] = { { "mode", "0755" }, { "size", "256k" }, { "nr_inodes", "512" }, { NULL, NULL } };
+    static const struct ev_mount_option small[] = { { "mode", "0755" }, { "size", "256k" }, { "nr_inodes", "512" },
+                                                    { NULL, NULL } };
     static const struct ev_mount_option shared[] = { { "mode", "1777" }, { NULL, NULL } };
     int dev = -1, fd = -1, rc;
 
@@ -55,10 +56,10 @@ out:
 /* --- /proc and /sys -------------------------------------------------------------------------- */
 
 /* Kernel state that is nobody's business: files become /dev/null, folders an empty read-only tmpfs. */
-static const char *const proc_hidden[] = { "acpi", "asound", "config.gz", "interrupts", "kallsyms", "kcore", "key-users",
-                                           "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats",
-                                           "sched_debug", "scsi", "sysrq-trigger", "timer_list", "timer_stats",
-                                           "vmallocinfo" };
+static const char *const proc_hidden[] = {
+    "acpi", "asound", "config.gz", "interrupts", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
+    "kpagecount", "kpageflags", "latency_stats", "sched_debug", "scsi", "sysrq-trigger", "timer_list", "timer_stats",
+    "vmallocinfo" };
 static const char *const proc_fixed[] = { "bus", "fs", "irq", "mtrr", "sys" };
 static const char *const sys_hidden[] = { "firmware", "kernel/debug", "kernel/security", "kernel/tracing",
                                           "fs/bpf", "devices/virtual/powercap" };
@@ -67,7 +68,8 @@ enum { LOCKED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
 
 static int hidden_source(mode_t mode, struct ev_err *err)
 {
-    static const struct ev_mount_option empty[] = { { "mode", "0555" }, { "size", "4k" }, { "nr_inodes", "2" }, { NULL, NULL } };
+    static const struct ev_mount_option empty[] = { { "mode", "0555" }, { "size", "4k" }, { "nr_inodes", "2" },
+                                                    { NULL, NULL } };
     int fd;
 
     if (S_ISDIR(mode))

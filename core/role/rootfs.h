@@ -37,6 +37,7 @@ struct ev_user {
 };
 /* USER of an image: "", name, uid, name:group, uid:gid. passwd and group are the texts of the
  * image's files (maybe empty). A name that is not there is an error; a number need not be. */
-int ev_user_find(const char *spec, ev_slice passwd, ev_slice group, struct ev_user *out, struct ev_err *err) EV_MUST_USE;
+int ev_user_find(const char *spec, ev_slice passwd, ev_slice group, struct ev_user *out,
+                 struct ev_err *err) EV_MUST_USE;
 
 #endif

@@ -48,8 +48,8 @@ static void test_dirs(int root)
     for (size_t i = 0; i < EV_COUNT(links); i++) {
         struct ev_err err = EV_ERR_INIT;
 
-        OK(ev_root_dir(root, links[i], &err) < 0 && strcmp(err.reason, "image-link") == 0, "%s is refused: %s", links[i],
-           err.msg);
+        OK(ev_root_dir(root, links[i], &err) < 0 && strcmp(err.reason, "image-link") == 0, "%s is refused: %s",
+           links[i], err.msg);
     }
 }
 
@@ -115,7 +115,8 @@ static void test_files(int root)
 
 #define PASSWD "root:x:0:0:root:/root:/bin/sh\nbroken\n:::::\nnode:x:1000:1001:Node,,,:/home/node:/bin/bash\n" \
                "1234:x:77:78::/n:/\nbad:x:-1:5::/:/\nhuge:x:99999999999:5::/:/\nnohome:x:5:6\nlast:x:9:9::/last:"
-#define GROUP "root:x:0:root\nnode:x:1001:\nvideo:x:44:alice,node\naudio:x:29:node,bob\nx\nnodes:x:50:nodejs\nwheel:x:10:root"
+#define GROUP "root:x:0:root\nnode:x:1001:\nvideo:x:44:alice,node\naudio:x:29:node,bob\nx\nnodes:x:50:nodejs\n" \
+              "wheel:x:10:root"
 
 static void test_users(void)
 {
@@ -125,8 +126,8 @@ static void test_users(void)
         { "node:video", 1000, 44, 0, "/home/node" }, { "node:7", 1000, 7, 0, "/home/node" },
         { "4242", 4242, 0, 0, "/" }, { "4242:5", 4242, 5, 0, "/" }, { ":audio", 0, 29, 0, "/root" },
         { "1234", 77, 78, 0, "/n" }, { "node:", 1000, 1001, 2, "/home/node" }, { "last", 9, 9, 0, "/last" } };
-    static const char *const bad[] = { "nobody", "bad", "huge", "nohome", "node:nogroup", "-1", "99999999999", "4294967295",
-                                       "node :video", "a b" };
+    static const char *const bad[] = { "nobody", "bad", "huge", "nohome", "node:nogroup", "-1", "99999999999",
+                                       "4294967295", "node :video", "a b" };
     static struct ev_user u;
 
     for (size_t i = 0; i < EV_COUNT(good); i++) {
