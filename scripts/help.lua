@@ -12,7 +12,8 @@ return function(ctx)
     for _, c in ipairs(parent.commands or {}) do names[#names + 1] = c.name end
     local near = cli.nearest(path[known + 1], names)
     return err.fail("EUSAGE", ("unknown command '%s'"):format(path[known + 1]),
-      { hint = near and ("%s help %s"):format(ctx.spec.name, near) })
+      { hint = table.concat({ ctx.spec.name, "help", table.unpack(path, 1, near and known or 0) }, " ")
+        .. (near and " " .. near or "") })
   end
   local text = help.text(ctx.spec, path, sys.term_width())
   ctx.out { command = table.concat(path, " "), text = text }

@@ -9,15 +9,17 @@ local M = {}
 
 local DISTANCE_MAX = 64
 
-local function swapped(a, b, i, j) return i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) end
+local function swapped(a, b, i, j)
+  return i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j)
+end
 
 --- Damerau-Levenshtein distance (adjacent swaps count once).
 local function distance(a, b)
   if #a > DISTANCE_MAX or #b > DISTANCE_MAX then return math.huge end
-  local before, above, row = {}, {}, {}
+  local before, above = {}, {}
   for j = 0, #b do above[j] = j end
   for i = 1, #a do
-    row = { [0] = i }
+    local row = { [0] = i }
     for j = 1, #b do
       local cost = a:byte(i) == b:byte(j) and 0 or 1
       row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
@@ -86,7 +88,8 @@ local function add_options(p, node)
 end
 
 local function usage(p, message, hint)
-  return nil, err.new("EUSAGE", message, { hint = hint or (p.spec.name .. " help " .. table.concat(p.path, " ")):gsub(" $", "") })
+  hint = hint or table.concat({ p.spec.name, "help", table.unpack(p.path) }, " ")
+  return err.fail("EUSAGE", message, { hint = hint })
 end
 
 local function unknown_option(p, word)
@@ -123,7 +126,9 @@ local function typed(p, form, text, what)
   local low, high = form.min or range[1], form.max or range[2]
   local n = text:match("^[+-]?%d") and tonumber(text)
   if n and kind ~= "number" then n = math.tointeger(n) end
-  if not n then return usage(p, ("%s: '%s' is not %s"):format(what, text, kind == "number" and "a number" or "an integer")) end
+  if not n then
+    return usage(p, ("%s: '%s' is not %s"):format(what, text, kind == "number" and "a number" or "an integer"))
+  end
   if low and n < low or high and n > high then
     return usage(p, ("%s: %s is not between %s and %s"):format(what, text, low or "anything", high or "anything"))
   end
