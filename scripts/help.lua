@@ -3,6 +3,7 @@ local cli = require "ev.cli"
 local err = require "ev.err"
 local help = require "ev.cli.help"
 local sys = require "ev.sys"
+local text = require "ev.text"
 
 return function(ctx)
   local path = ctx.args.command
@@ -10,13 +11,13 @@ return function(ctx)
   if not node then
     local names = {}
     for _, c in ipairs(parent.commands or {}) do names[#names + 1] = c.name end
-    local near = cli.nearest(path[known + 1], names)
+    local near = text.nearest(path[known + 1], names)
     return err.fail("EUSAGE", ("unknown command '%s'"):format(path[known + 1]),
       { hint = table.concat({ ctx.spec.name, "help", table.unpack(path, 1, near and known or 0) }, " ")
         .. (near and " " .. near or "") })
   end
-  local text = help.text(ctx.spec, path, sys.term_width())
-  ctx.out { command = table.concat(path, " "), text = text }
-  if not ctx.json then ctx.ui.write(text) end
+  local page = help.text(ctx.spec, path, sys.term_width())
+  ctx.out { command = table.concat(path, " "), text = page }
+  if not ctx.json then ctx.ui.write(page) end
   return 0
 end

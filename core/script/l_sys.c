@@ -159,15 +159,22 @@ void ev_sys_restore_terminal(void)
     tty_changed = 0;
 }
 
+void ev_sys_save_terminal(int fd)
+{
+    if (tcgetattr(fd, &saved_tty) < 0)
+        return;
+    tty_fd = fd;
+    tty_changed = 1;
+}
+
 static void echo_off(int fd)
 {
     struct termios t;
 
-    if (tcgetattr(fd, &t) < 0)
+    ev_sys_save_terminal(fd);
+    if (!tty_changed)
         return;
-    saved_tty = t;
-    tty_fd = fd;
-    tty_changed = 1;
+    t = saved_tty;
     t.c_lflag &= ~(tcflag_t)ECHO;
     t.c_lflag |= ECHONL;
     tcsetattr(fd, TCSAFLUSH, &t);

@@ -25,6 +25,7 @@ static const struct ev_lua_module modules[] = {
     { "ev.c.nitro", luaopen_ev_nitro },
     { "ev.c.proc", luaopen_ev_proc },
     { "ev.c.ramdisk", luaopen_ev_ramdisk },
+    { "ev.c.repl", luaopen_ev_repl },
     { "ev.c.sys", luaopen_ev_sys },
     { "ev.c.task", luaopen_ev_task },
     { NULL, NULL }

@@ -56,6 +56,8 @@ void ev_job_open_class(lua_State *L);
 void ev_jobs_cancel(struct ev_lua *h);
 void ev_net_open_classes(lua_State *L);
 int ev_net_forward(lua_State *L);       /* l_forward.c */
-void ev_sys_restore_terminal(void);     /* echo back on; safe in a signal handler */
+/* The terminal's settings as they are now, and back to them; safe in a signal handler. */
+void ev_sys_save_terminal(int fd);
+void ev_sys_restore_terminal(void);
 
 #endif

@@ -4,41 +4,9 @@
 -- third result of a failure says how far it came, so that the caller can name the command and knows
 -- whether --json was given.
 local err = require "ev.err"
+local text = require "ev.text"
 
 local M = {}
-
-local DISTANCE_MAX = 64
-
-local function swapped(a, b, i, j)
-  return i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j)
-end
-
---- Damerau-Levenshtein distance (adjacent swaps count once).
-local function distance(a, b)
-  if #a > DISTANCE_MAX or #b > DISTANCE_MAX then return math.huge end
-  local before, above = {}, {}
-  for j = 0, #b do above[j] = j end
-  for i = 1, #a do
-    local row = { [0] = i }
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
-      if swapped(a, b, i, j) then row[j] = math.min(row[j], before[j - 2] + 1) end
-    end
-    before, above = above, row
-  end
-  return above[#b]
-end
-
---- The nearest of `words`, or nil when none is near enough.
-function M.nearest(word, words)
-  local best, best_distance
-  for _, w in ipairs(words) do
-    local d = distance(word:lower(), w:lower())
-    if d <= 1 + #word // 3 and (not best or d < best_distance) then best, best_distance = w, d end
-  end
-  return best
-end
 
 function M.key(option) return (option.long:gsub("-", "_")) end
 
@@ -98,11 +66,11 @@ local function unknown_option(p, word)
     if not o.hidden then known[#known + 1] = s end
   end
   table.sort(known)
-  return usage(p, ("unknown option %s"):format(word), M.nearest(word, known))
+  return usage(p, ("unknown option %s"):format(word), text.nearest(word, known))
 end
 
 local function unknown_command(p, word)
-  local near = M.nearest(word, names(p.node))
+  local near = text.nearest(word, names(p.node))
   local hint = near and table.concat({ p.spec.name, table.unpack(p.path) }, " ") .. " " .. near
   return usage(p, ("unknown command '%s'"):format(word), hint)
 end
@@ -113,35 +81,35 @@ local function check_choice(p, choices, value, what)
     if c == value then return value end
   end
   return usage(p, ("%s: '%s' is not one of %s"):format(what, value, table.concat(choices, ", ")),
-    M.nearest(value, choices))
+    text.nearest(value, choices))
 end
 
 local RANGES = { port = { 0, 65535 } }
 
 -- type = "integer" | "number" | "port", with min and max; everything else is text.
-local function typed(p, form, text, what)
+local function typed(p, form, word, what)
   local kind = form.type
-  if not kind then return check_choice(p, form.choices, text, what) end
+  if not kind then return check_choice(p, form.choices, word, what) end
   local range = RANGES[kind] or {}
   local low, high = form.min or range[1], form.max or range[2]
-  local n = text:match("^[+-]?%d") and tonumber(text)
+  local n = word:match("^[+-]?%d") and tonumber(word)
   if n and kind ~= "number" then n = math.tointeger(n) end
   if not n then
-    return usage(p, ("%s: '%s' is not %s"):format(what, text, kind == "number" and "a number" or "an integer"))
+    return usage(p, ("%s: '%s' is not %s"):format(what, word, kind == "number" and "a number" or "an integer"))
   end
   if low and n < low or high and n > high then
-    return usage(p, ("%s: %s is not between %s and %s"):format(what, text, low or "anything", high or "anything"))
+    return usage(p, ("%s: %s is not between %s and %s"):format(what, word, low or "anything", high or "anything"))
   end
   return n
 end
 
-local function store(p, option, spelling, text)
+local function store(p, option, spelling, word)
   local key = M.key(option)
   if not option.value then
     p.opts[key] = true
     return true
   end
-  local value, e = typed(p, option, text, spelling)
+  local value, e = typed(p, option, word, spelling)
   if value == nil then return nil, e end
   if option.many then
     p.opts[key] = p.opts[key] or {}
