@@ -24,5 +24,7 @@ EV_MAY_RAISE struct ev_key *ev_lua_field_key(lua_State *L, int table, const char
 
 /* Adds image_* to the table on the top (l_image.c; the other half of ev.c.nitro). */
 void ev_lua_add_image(lua_State *L);
+/* Adds evapp to the table on the top (l_evstr.c; the other half of ev.c.crypto). */
+void ev_lua_add_evstr(lua_State *L);
 
 #endif

@@ -4,6 +4,9 @@
  *
  * The userdata owns the launch; closing it (also by `<close>` and by the collector) kills the enclave
  * and cleans up. One task waits at a time. */
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "role/launch.h"
 #include "script/box.h"
 
@@ -54,12 +57,30 @@ static void launch_close(struct launch *b)
     wake(b);
 }
 
-/* sim{eif, dir, root_cert, root_key, debug, console_fd, timeout (seconds)} → launch | nil, err */
+/* The enclave's console as a stream of ours: our end becomes a stream on the stack, the other is put
+ * into *theirs for the launcher (which dups it). */
+static int console_pair(lua_State *L, int *theirs, struct ev_err *err)
+{
+    struct ev_stream *s = NULL;
+    int fds[2], rc;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) return ev_fail_errno(err, "console");
+    rc = ev_stream_from_fd(ev_lua_rt(L), fds[0], &s, err);
+    if (rc < 0) {
+        close(fds[1]);
+        return rc;
+    }
+    *theirs = fds[1];
+    return ev_lua_push_stream(L, s);
+}
+
+/* sim{eif, dir, root_cert, root_key, debug, timeout (seconds)} → launch, console stream | nil, err */
 static int l_sim(lua_State *L)
 {
     struct ev_err err = EV_ERR_INIT;
     struct ev_launch_conf c = { 0 };
     struct launch *b;
+    int rc;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -69,7 +90,6 @@ static int l_sim(lua_State *L)
     c.root = ev_lua_field_cert(L, 1, "root_cert");
     c.root_key = ev_lua_field_key(L, 1, "root_key");
     c.debug = ev_lua_field_bool(L, 1, "debug", false);
-    c.console_fd = (int)ev_lua_field_int(L, 1, "console_fd", -1);
     c.boot_timeout_ms = (uint64_t)ev_lua_field_int(L, 1, "timeout", 0) * 1000;
     luaL_argcheck(L, c.eif_path && c.dir && c.root && c.root_key, 1, "needs eif, dir, root_cert and root_key");
     b = lua_newuserdatauv(L, sizeof *b, 1);
@@ -80,8 +100,10 @@ static int l_sim(lua_State *L)
     c.booted = on_booted;
     c.exited = on_exited;
     c.ctx = b;
-    if (ev_launch_sim(&c, &b->l, &err) < 0) return ev_lua_fail(L, &err);
-    return 1;
+    if (console_pair(L, &c.console_fd, &err) < 0) return ev_lua_fail(L, &err);
+    rc = ev_launch_sim(&c, &b->l, &err);
+    close(c.console_fd);
+    return rc < 0 ? ev_lua_fail(L, &err) : 2;
 }
 
 static struct launch *check(lua_State *L) { return luaL_checkudata(L, 1, LAUNCH_MT); }
