@@ -109,7 +109,7 @@ local function check_pins(cfg, b, update)
   if #changed == 0 or update then return true end
   return nil, err.new("ECONFIG", ("%s: [runtime] pins another %s: PCR0 and PCR1 would change"):format(cfg.file,
     table.concat(changed, ", ")), { reason = "runtime-changed", exit = 65,
-    hint = "ev-cage build --update-runtime accepts it" .. (cfg.runtime.version
+    hint = "ev-cage build --update-runtime accepts it" .. (cfg.runtime.version and cfg.runtime.version ~= sys.version
       and (" (pinned by version %s, this is %s)"):format(cfg.runtime.version, sys.version) or "") })
 end
 

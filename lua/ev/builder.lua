@@ -100,7 +100,8 @@ end
 
 -- A cancelled buildah keeps its working container. --cgroup-parent means nothing under chroot
 -- isolation but is recorded with the container, so it marks ours. Runs in a <close> variable of a
--- cancelled task, where nothing can wait: hence a shell.
+-- cancelled task, where nothing can wait: hence a shell, in a session of its own that a second
+-- interrupt does not reach.
 local SWEEP = [[
 root=$(buildah info --format '{{.store.GraphRoot}}') || exit 0
 for try in 1 2 3 4 5 6 7 8 9 10 11 12; do
@@ -115,24 +116,20 @@ done
 ]]
 
 local function sweep(mark)
-  os.execute(("sh -c %s sh %s >/dev/null 2>&1"):format(text.shell_quote(SWEEP), mark))
+  os.execute(("setsid -w sh -c %s sh %s >/dev/null 2>&1"):format(text.shell_quote(SWEEP), mark))
 end
 
 function adapters.buildah(o, archive, iid)
   local mark, finished = "ev-cage-" .. text.hex(crypto.random(8)), false
-  local guard <close> = setmetatable({}, { __close = function() if not finished then sweep(mark) end end })
+  local _ <close> = setmetatable({}, { __close = function() if not finished then sweep(mark) end end })
   local ok, e = run(add_common({ "buildah", "bud", "--isolation", "chroot", "--layers", "--timestamp",
     tostring(o.epoch), "--cgroup-parent", mark, "--iidfile", iid, "-f", o.dockerfile }, o), o, "build")
-  if not ok then
-    if e.code ~= "EBUILDER" then return nil, e end
-    finished = true                     -- it cleaned up itself
-    return nil, e
-  end
-  finished = true
+  finished = ok or e.code == "EBUILDER"  -- it came to its end and cleaned up itself
+  if not ok then return nil, e end
   local id, id_err = image_id(iid)
   if not id then return nil, id_err end
   local quiet = { ui = o.ui, quiet = true }
-  return run({ "buildah", "push", "--quiet", id, "docker-archive:" .. archive }, quiet, "push"), guard
+  return run({ "buildah", "push", "--quiet", id, "docker-archive:" .. archive }, quiet, "push")
 end
 
 -- Builds → path of a docker archive inside o.dir | nil, err

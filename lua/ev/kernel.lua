@@ -63,17 +63,19 @@ function M.list()
   return list
 end
 
-local function named(path)
+local function named(path, say)
   path = fs.expand(path)
   if not fs.exists(path) then
     return nil, err.new("ENOENT", "kernel: " .. path .. ": there is no such file", { exit = 66 })
   end
-  return { path = path, version = M.version(path) or "unknown", source = "option" }
+  local version = M.version(path)
+  if not version and say then say("kernel: " .. path .. " is not a bzImage; it goes into the image as it is") end
+  return { path = path, version = version or "unknown", source = "option" }
 end
 
 -- A kernel that is here → {path, version, source} | nil, err (EMISSING)
-function M.find(path)
-  if path then return named(path) end
+function M.find(path, say)
+  if path then return named(path, say) end
   local blob = aws()
   if blob and blob.usable then return blob end
   local list = cached()
@@ -156,7 +158,7 @@ end
 
 -- What `build` uses: found, else fetched.
 function M.get(path, say)
-  local kernel, e = M.find(path)
+  local kernel, e = M.find(path, say)
   if kernel or path then return kernel, e end
   return M.fetch(say)
 end
