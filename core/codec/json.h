@@ -32,6 +32,7 @@ struct ev_json *ev_json_new_real(double v);                         /* NaN and i
 struct ev_json *ev_json_new_string(ev_slice utf8);                  /* NULL when not UTF-8 */
 struct ev_json *ev_json_new_array(void);
 struct ev_json *ev_json_new_object(void);
+/* A value of NULL is stored as null. A key that is not UTF-8 is left out, its value freed. */
 void ev_json_set(struct ev_json *object, const char *key, struct ev_json *take_value);
 void ev_json_append(struct ev_json *array, struct ev_json *take_value);
 
