@@ -145,6 +145,25 @@ static void test_reader(void)
     OK(ev_cbor_next(&r, &it, &err) == EV_EPARSE, "nothing after the end");
 }
 
+/* Counts are judged when the head is read, before anyone allocates for them. */
+static void test_counts(void)
+{
+    static const struct { const char *in; size_t n; bool ok; } heads[] = {
+        { "\x82\x01\x02", 3, true }, { "\x83\x01\x02", 3, false }, { "\xA1\x01\x02", 3, true },
+        { "\xA2\x01\x02\x03", 4, false }, { "\xA2\x01\x02\x03\x04", 5, true },
+        { "\x9A\x00\x00\x00\x02\x01\x02", 7, true },
+        { "\xBB\x80\x00\x00\x00\x00\x00\x00\x00\x01\x01", 11, false },
+    };
+
+    for (size_t i = 0; i < EV_COUNT(heads); i++) {
+        struct ev_cbor_reader r;
+        struct ev_cbor_item it;
+
+        ev_cbor_reader_init(&r, ev_slice_of(heads[i].in, heads[i].n));
+        OK((ev_cbor_next(&r, &it, NULL) == 0) == heads[i].ok, "count %zu", i);
+    }
+}
+
 static void test_all_heads(void)
 {
     size_t bad = 0;
@@ -174,6 +193,7 @@ int main(void)
     test_accepted();
     test_refused();
     test_reader();
+    test_counts();
     test_all_heads();
     return tap_done();
 }

@@ -134,6 +134,62 @@ static void test_hostile(void)
     ev_buf_fini(&text);
 }
 
+/* What OpenSSL takes and DER does not allow. Made from the genuine root by changing its encoding. */
+static void splice(struct ev_buf *out, ev_slice in, size_t at, size_t drop, const char *put, size_t n)
+{
+    ev_buf_clear(out);
+    if (ev_buf_put(out, in.p, at) < 0 || ev_buf_put(out, put, n) < 0 ||
+        ev_buf_put(out, in.p + at + drop, in.n - at - drop) < 0)
+        exit(2);
+    out->p[3] = (uint8_t)((out->n - 4) & 255);          /* the outer length: 30 82 xx xx */
+    out->p[2] = (uint8_t)((out->n - 4) >> 8);
+}
+
+static bool openssl_takes(const struct ev_buf *b)
+{
+    const unsigned char *p = b->p;
+    X509 *x = d2i_X509(NULL, &p, (long)b->n);
+
+    X509_free(x);
+    return x != NULL;
+}
+
+static void test_ber(void)
+{
+    struct ev_buf text = EV_BUF_INIT(65536), ber = EV_BUF_INIT(65536);
+    struct ev_cert *root = NULL, *c = NULL;
+    const uint8_t *sig, *flag, *alg;
+    ev_slice der;
+
+    load("tests/golden/cert/aws-nitro-root-g1.pem", &text);
+    if (ev_cert_from_pem(ev_buf_slice(&text), &root, NULL) < 0)
+        exit(2);
+    der = ev_cert_der(root);
+    sig = der.p + der.n - ev_cert_signature(root).n - 3;    /* 03 69 00 30 ... */
+    alg = sig - 12;                                         /* 30 0a 06 08 ... */
+    flag = memmem(der.p, der.n, "\x01\x01\xff", 3);    /* critical TRUE */
+    OK(sig[0] == 3 && alg[0] == 0x30 && flag, "places to change");
+
+    splice(&ber, der, (size_t)(flag - der.p) + 2, 1, "\x01", 1);
+    OK(openssl_takes(&ber) && ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "TRUE that is not FF");
+    splice(&ber, der, (size_t)(alg - der.p) + 1, 1, "\x81\x0a", 2);
+    OK(openssl_takes(&ber) && ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a length in two bytes");
+    splice(&ber, der, (size_t)(alg - der.p) + 1, 1, "\x82\x00\x0a", 3);
+    OK(openssl_takes(&ber) && ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a length with zeros");
+    splice(&ber, der, (size_t)(sig - der.p), 0, "\x23\x6b", 2);
+    ber.p[(size_t)(sig - der.p) + 1] = (uint8_t)(sig[1] + 2);
+    OK(ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a bit string in parts");
+    splice(&ber, der, (size_t)(alg - der.p), 0, "\x05\x00", 2);
+    OK(ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "another element between");
+    splice(&ber, der, (size_t)(sig - der.p) + 2, 1, "\x01", 1);
+    OK(ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE || ev_cert_signature(c).p[0] != 0x30 ||
+       X509_verify(ev_cert_x509(c), X509_get0_pubkey(ev_cert_x509(c))) != 1, "unused bits in a signature");
+    ev_cert_free(c);
+    ev_cert_free(root);
+    ev_buf_fini(&text);
+    ev_buf_fini(&ber);
+}
+
 /* ---- what we make ---- */
 
 static const char *const hosts[] = { "a.app.cages.localhost", "b.app.cages.localhost" };
@@ -192,6 +248,7 @@ static void test_make_forms(void)
     struct ev_cert *c = NULL;
     char *big = ev_alloc(9600 + 1);
     const char *names[1] = { big };
+    int64_t from, to;
     ev_slice dns;
 
     OK(ev_key_generate(EV_P384, &k, NULL) == 0 && make(&conf, k, &c) == 0, "a bare one");
@@ -210,6 +267,13 @@ static void test_make_forms(void)
     conf.dns = names;
     conf.n_dns = 1;
     OK(make(&conf, k, &c) == 0 && ev_cert_dns_name(c, 0, &dns) && dns.n == 9600, "a name of 9600 bytes");
+    ev_cert_free(c);
+    conf.n_dns = 0;
+    conf.not_before_ms = ms("1950-01-01T00:00:00Z");
+    conf.not_after_ms = ms("9999-12-31T23:59:59Z");
+    OK(make(&conf, k, &c) == 0, "a long life");
+    ev_cert_validity(c, &from, &to);
+    OK(from == conf.not_before_ms && to == conf.not_after_ms, "from the first to the last time that there is");
     ev_cert_free(c);
     ev_free(big);
     ev_key_free(k);
@@ -273,7 +337,9 @@ struct forge {
     const EVP_MD *md;
     const char *subject, *issuer;
     enum ev_curve curve;
-    bool explicit_curve, wrong_signer, bend_signature, inner_differs;
+    bool explicit_curve, wrong_signer, bend_signature, inner_differs, null_params;
+    int further_nid;            /* a further extension with this content, not critical */
+    ev_slice further;
     int64_t from, to;
 };
 
@@ -328,13 +394,13 @@ static void add_constraints(X509 *x, const struct forge *f)
     BASIC_CONSTRAINTS_free(bc);
 }
 
-static void add_unknown(X509 *x, int nid)
+static void add_raw(X509 *x, int nid, bool critical, ev_slice content)
 {
     ASN1_OCTET_STRING *s = ASN1_OCTET_STRING_new();
     X509_EXTENSION *e;
 
-    ASN1_OCTET_STRING_set(s, (const unsigned char *)"\x30", 2);     /* an empty SEQUENCE */
-    e = X509_EXTENSION_create_by_NID(NULL, nid, 1, s);
+    ASN1_OCTET_STRING_set(s, content.p, (int)content.n);
+    e = X509_EXTENSION_create_by_NID(NULL, nid, critical, s);
     X509_add_ext(x, e, -1);
     X509_EXTENSION_free(e);
     ASN1_OCTET_STRING_free(s);
@@ -354,6 +420,26 @@ static EVP_PKEY *explicit_key(EVP_PKEY *named)
     return copy;
 }
 
+/* Signs with ecdsa-with-SHA384 that has NULL parameters, as RSA's algorithms do. */
+static void sign_again(X509 *x, const struct ev_key *signer)
+{
+    const ASN1_BIT_STRING *sig;
+    const X509_ALGOR *alg;
+    uint8_t raw[EV_SIG_RAW_MAX], der[EV_SIG_DER_MAX];
+    unsigned char *tbs = NULL;
+    int n;
+
+    X509_get0_signature(&sig, &alg, x);
+    X509_ALGOR_set0((X509_ALGOR *)(uintptr_t)alg, OBJ_nid2obj(NID_ecdsa_with_SHA384), V_ASN1_NULL, NULL);
+    X509_ALGOR_set0((X509_ALGOR *)(uintptr_t)X509_get0_tbs_sigalg(x), OBJ_nid2obj(NID_ecdsa_with_SHA384), V_ASN1_NULL,
+                    NULL);
+    if ((n = i2d_re_X509_tbs(x, &tbs)) <= 0 || ev_key_sign(signer, ev_slice_of(tbs, (size_t)n), raw, NULL) < 0 ||
+        (n = ev_sig_to_der(ev_slice_of(raw, 96), der)) < 0)
+        exit(2);
+    ASN1_STRING_set((ASN1_BIT_STRING *)(uintptr_t)sig, der, n);
+    OPENSSL_free(tbs);
+}
+
 static struct ev_cert *forge_one(const struct forge *f, const struct ev_key *key, const struct ev_key *signer)
 {
     X509 *x = X509_new();
@@ -371,13 +457,19 @@ static struct ev_cert *forge_one(const struct forge *f, const struct ev_key *key
     X509_set_issuer_name(x, issuer);
     ASN1_TIME_set(X509_getm_notBefore(x), (time_t)(f->from / 1000));
     ASN1_TIME_set(X509_getm_notAfter(x), (time_t)(f->to / 1000));
-    if (f->path_len >= -1 && f->version == 3)
+    if (f->path_len >= -1 && f->version > 1)
         add_constraints(x, f);
-    if (f->usage && f->version == 3)
+    if (f->usage && f->version > 1)
         add_usage(x, f->usage);
     if (f->critical_nid)
-        add_unknown(x, f->critical_nid);
-    if (X509_sign(x, ev_key_pkey(signer), f->md) <= 0 || (n = i2d_X509(x, &der)) <= 0)
+        add_raw(x, f->critical_nid, true, EV_LIT("\x30\x00"));
+    if (f->further_nid)
+        add_raw(x, f->further_nid, false, f->further);
+    if (X509_sign(x, ev_key_pkey(signer), f->md) <= 0)
+        exit(2);
+    if (f->null_params)
+        sign_again(x, signer);
+    if ((n = i2d_X509(x, &der)) <= 0)
         exit(2);
     if (f->bend_signature)
         der[n - 1] ^= 1;
@@ -492,6 +584,14 @@ static void test_chain_usage(void)
     expect(&p, "cert-usage", "a critical extension that nobody knows");
     p.f[INSTANCE].version = 1;
     expect(&p, "cert-usage", "version 1");
+    p.f[INSTANCE].version = 2;
+    expect(&p, "cert-usage", "version 2, with everything that is asked for");
+    p.f[ZONAL].further_nid = NID_subject_key_identifier;
+    p.f[ZONAL].further = EV_LIT("\x30\x00");
+    expect(&p, "cert-usage", "an extension that is malformed");
+    p.f[ZONAL].further_nid = NID_netscape_comment;
+    p.f[ZONAL].further = EV_LIT("\x16\x01x");
+    expect(&p, NULL, "one that is not critical is passed over");
 }
 
 static void test_chain_algorithm(void)
@@ -511,6 +611,8 @@ static void test_chain_algorithm(void)
     expect(&p, "cert-algorithm", "a leaf with explicit parameters");
     p.f[INSTANCE].explicit_curve = true;
     expect(&p, "cert-algorithm", "an issuer with explicit parameters");
+    p.f[LEAF].null_params = true;
+    expect(&p, "cert-algorithm", "an algorithm with NULL parameters");
     p.f[LEAF].inner_differs = true;
     expect(&p, "cert-algorithm", "two algorithms in one certificate");
 }
@@ -573,10 +675,59 @@ static void test_chain_shape(void)
     EQ_STR(reason_of((struct ev_cert *[]){ p.cert[ROOT], p.cert[ROOT] }, 2, &p.cert[ROOT], 1), "cert-usage",
            "a root as its own leaf");
     for (size_t i = 0; i < EV_COUNT(many); i++)
-        many[i] = p.cert[i == 0 ? LEAF : ROOT];
-    EQ_STR(reason_of(many, EV_COUNT(many), &p.cert[ROOT], 1), "cert-chain", "a chain without end");
+        many[i] = p.cert[i < ROOT ? i : ROOT];
+    EQ_STR(reason_of(many, 10, &p.cert[ROOT], 1), "accepted", "a root certifies itself, again and again");
+    EQ_STR(reason_of(many, 11, &p.cert[ROOT], 1), "cert-chain", "but not without end");
     pki_fini(&p);
     pki_fini(&q);
+}
+
+/* Extension values with bytes behind them, and one twice: refused before any chain. */
+static void test_extension_values(void)
+{
+    static const struct { int nid; ev_slice value; bool ok; } values[] = {
+        { NID_basic_constraints, EV_LIT("\x30\x03\x01\x01\xff"), true },
+        { NID_basic_constraints, EV_LIT("\x30\x03\x01\x01\xff\x00"), false },
+        { NID_basic_constraints, EV_LIT("\x30\x03\x01\x01\xff\x05\x00"), false },
+        { NID_basic_constraints, EV_LIT("\x30\x03\x01\x01\x01"), false },
+        { NID_basic_constraints, EV_LIT("\x30\x07\x01\x01\xff\x02\x02\x00\x01"), false },
+        { NID_basic_constraints, EV_LIT(""), false },
+        { NID_key_usage, EV_LIT("\x03\x02\x07\x80"), true },
+        { NID_key_usage, EV_LIT("\x03\x02\x07\x81"), false },
+        { NID_key_usage, EV_LIT("\x03\x02\x08\x80"), false },
+        { NID_subject_alt_name, EV_LIT("\x30\x03\x82\x01\x61"), true },
+        { NID_subject_alt_name, EV_LIT("\x30\x03\x82\x02\x61"), false },
+        { NID_subject_alt_name, EV_LIT("\x30\x80\x82\x01\x61\x00\x00"), false },
+    };
+    struct ev_key *k = NULL;
+
+    if (ev_key_generate(EV_P384, &k, NULL) < 0)
+        exit(2);
+    for (size_t i = 0; i < EV_COUNT(values) + 1; i++) {
+        bool twice = i == EV_COUNT(values);
+        size_t v = twice ? 0 : i;
+        X509 *x = X509_new();
+        struct ev_cert *c = NULL;
+        unsigned char *der = NULL;
+        int n;
+
+        X509_set_version(x, X509_VERSION_3);
+        ASN1_INTEGER_set(X509_get_serialNumber(x), 7);
+        X509_set_pubkey(x, ev_key_pkey(k));
+        ASN1_TIME_set(X509_getm_notBefore(x), 0);
+        ASN1_TIME_set(X509_getm_notAfter(x), 1);
+        add_raw(x, values[v].nid, false, values[v].value);
+        if (twice)
+            add_raw(x, values[v].nid, false, values[v].value);
+        if (X509_sign(x, ev_key_pkey(k), EVP_sha384()) <= 0 || (n = i2d_X509(x, &der)) <= 0)
+            exit(2);
+        OK((ev_cert_from_der(ev_slice_of(der, (size_t)n), &c, NULL) == 0) == (values[v].ok && !twice),
+           "extension %zu: %s", i, values[v].ok && !twice ? "taken" : "refused");
+        ev_cert_free(c);
+        OPENSSL_free(der);
+        X509_free(x);
+    }
+    ev_key_free(k);
 }
 
 /* A chain out of ev_cert_make, as the simulator makes it. */
@@ -672,6 +823,7 @@ int main(void)
     test_root();
     test_cage();
     test_hostile();
+    test_ber();
     test_make();
     test_make_forms();
     test_make_refused();
@@ -681,6 +833,7 @@ int main(void)
     test_chain_links();
     test_chain_shape();
     test_chain_made();
+    test_extension_values();
     test_openssl();
     return tap_done();
 }

@@ -359,6 +359,7 @@ static void test_grammar(void)
         "ev:Tk9D::" IV16 ":" PT44 ":" DATA ":$",
         "ev:key:1:0db0c70d7c1b8894a290a287baac6596711754219bfa240f36aa0fa853ed:H+8AG4:vect0r", "EV:RFVC:",
         "ev:RFVC:ev:" IV16 ":" PT44 ":" DATA ":$", "ev:" IV16 ":" PT44 ":8h\"I5",
+        "ev:AAAAAAAAAAAAAAAAA", "ev:" IV16 ":" PT44 "A",
     };
     struct ev_evstr s;
 
@@ -647,6 +648,150 @@ static void test_cache_keyed(void)
     ev_buf_fini(&out);
 }
 
+/* Two known clients in turn with bent strings between: the context's key must follow. */
+static void test_cache_two_clients(void)
+{
+    struct ev_evapp *app = app_of(keys[0], NULL, false, 0);
+    struct ev_buf a = EV_BUF_INIT(1000), b = EV_BUF_INIT(1000), bent = EV_BUF_INIT(1000), out = EV_BUF_INIT(100);
+    size_t bad = 0;
+
+    seal_with(keys[0], &a, "a");
+    seal_with(keys[0], &b, "b");
+    OK(ev_buf_put_slice(&bent, ev_buf_slice(&b)) == 0, "a copy");
+    bent.p[bent.n - 8] = bent.p[bent.n - 8] == 'A' ? 'B' : 'A';
+    bad += decrypt(app, ev_buf_slice(&b), &out, NULL, NULL) < 0;
+    for (int i = 0; i < 3; i++) {
+        bad += decrypt(app, ev_buf_slice(&a), &out, NULL, NULL) < 0 || strcmp(ev_buf_str(&out), "a") != 0;
+        bad += decrypt(app, ev_buf_slice(&bent), &out, NULL, NULL) >= 0;
+        bad += decrypt(app, ev_buf_slice(&a), &out, NULL, NULL) < 0 || strcmp(ev_buf_str(&out), "a") != 0;
+    }
+    EQ_INT(bad, 0, "values that were wrong after a bent string of another client");
+    ev_evapp_free(app);
+    ev_buf_fini(&a);
+    ev_buf_fini(&b);
+    ev_buf_fini(&bent);
+    ev_buf_fini(&out);
+}
+
+/* The cache alone against a list that is kept in order by hand. */
+static void test_cache_model(void)
+{
+    enum { ROOM = 8, NAMES = 24 };
+    struct evstr_cache *c = evstr_cache_new(ROOM);
+    int order[ROOM], n = 0;
+    uint32_t seed = 1, slot;
+    size_t bad = 0;
+
+    for (int step = 0; step < 20000; step++) {
+        uint8_t eph[EV_EVSTR_POINT] = { 2 };
+        struct evstr_keys keys_of = {0};
+        const struct evstr_keys *got;
+        int name, at = 0;
+
+        seed = seed * 1664525 + 1013904223;
+        name = (int)(seed >> 16) % NAMES;
+        eph[32] = (uint8_t)(name / 2);          /* the same point on either curve are two names */
+        keys_of.raw[0] = (uint8_t)name;
+        got = evstr_cache_get(c, name & 1, eph, &slot);
+        while (at < n && order[at] != name)
+            at++;
+        bad += (got != NULL) != (at < n) || (got && got->raw[0] != name);
+        if (!got) {
+            evstr_cache_put(c, name & 1, eph, &keys_of);
+            if (n < ROOM)
+                n++;
+            at = n - 1;
+        }
+        memmove(order + 1, order, (size_t)at * sizeof *order);
+        order[0] = name;
+    }
+    EQ_INT(bad, 0, "20,000 steps that differ from the list");
+    evstr_cache_free(c);
+}
+
+/* Content put together here, as a client with the public key could: it authenticates. */
+static void test_hostile_content(void)
+{
+    static const struct { enum ev_evstr_version version; enum ev_evstr_type type; ev_slice content; const char *why; }
+    contents[] = {
+        { EV_EVSTR_TK9D, EV_EVSTR_STRING, EV_LIT("\xC3"), "value" },
+        { EV_EVSTR_TK9D, EV_EVSTR_NUMBER, EV_LIT("12x"), "value" },
+        { EV_EVSTR_TK9D, EV_EVSTR_NUMBER, EV_LIT("\"12\""), "value" },
+        { EV_EVSTR_TK9D, EV_EVSTR_BOOLEAN, EV_LIT("True"), "value" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT(""), "metadata" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT("\x01"), "metadata" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT("\x02\x00\x80"), "metadata" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT("\xFF\xFF\x80"), "metadata" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT("\x00\x00x"), "metadata" },
+        { EV_EVSTR_TENZ, EV_EVSTR_STRING, EV_LIT("\x01\x00\x80"), NULL },
+        { EV_EVSTR_QLJV, EV_EVSTR_STRING, EV_LIT("\x02\x00\x80\x80x"), "metadata" },
+        { EV_EVSTR_QLJV, EV_EVSTR_NUMBER, EV_LIT("\x01\x00\x80" "1e5"), NULL },
+    };
+    static const char *const tags[] = { [EV_EVSTR_TK9D] = "Tk9D", [EV_EVSTR_TENZ] = "TENZ", [EV_EVSTR_QLJV] = "QlJV" };
+    static const char *const types[] = { "", "number:", "boolean:" };
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+    struct ev_buf sealed = EV_BUF_INIT(1000), text = EV_BUF_INIT(1000), out = EV_BUF_INIT(100);
+    uint8_t iv[EV_EVSTR_IV] = { 7 };
+
+    for (size_t i = 0; i < EV_COUNT(contents); i++) {
+        bool k1 = contents[i].version == EV_EVSTR_QLJV;
+        struct evstr_seal seal = { .k1 = k1, .kdf = true, .iv = iv, .ephemeral = app->own[k1].pub, .n_aad = 33 };
+        struct ev_err err = EV_ERR_INIT;
+        int rc;
+
+        ev_buf_clear(&sealed);
+        ev_buf_clear(&text);
+        memcpy(seal.aad, app->side[k1].pub, 33);
+        if (evstr_own_refresh(&app->own[k1], &app->side[k1]) < 0 ||
+            evstr_close(app, &seal, &app->own[k1].keys, contents[i].content, &sealed, NULL) < 0 ||
+            ev_buf_printf(&text, "ev:%s:%sBwAAAAAAAAAAAAAA:", tags[contents[i].version], types[contents[i].type]) < 0 ||
+            ev_base64_put(&text, ev_slice_of(app->own[k1].pub, 33)) < 0 || ev_buf_putc(&text, ':') < 0 ||
+            ev_base64_put(&text, ev_buf_slice(&sealed)) < 0 || ev_buf_puts(&text, ":$") < 0)
+            exit(2);
+        rc = decrypt(app, ev_buf_slice(&text), &out, NULL, &err);
+        OK(contents[i].why ? rc == EV_EPARSE && out.n == 0 && strcmp(err.reason, contents[i].why) == 0 : rc == 0,
+           "authentic content %zu: %s", i, rc < 0 ? err.msg : "taken");
+    }
+    ev_evapp_free(app);
+    ev_buf_fini(&sealed);
+    ev_buf_fini(&text);
+    ev_buf_fini(&out);
+}
+
+/* Heads of files that do not fit, with a checksum that does. */
+static void test_file_heads(void)
+{
+    static const struct { size_t n; uint8_t format, offset, meta; const char *reason; } heads[] = {
+        { 71, 0, 55, 0, "public-key-point" }, { 71, 0, 56, 0, "not-ev-file" }, { 71, 0, 54, 0, "not-ev-file" },
+        { 71, 6, 55, 0, "not-ev-file" }, { 71, 255, 55, 0, "not-ev-file" }, { 70, 0, 55, 0, "not-ev-file" },
+        { 90, 4, 57, 0, "data-too-short" }, { 90, 5, 55, 0, "not-ev-file" }, { 90, 5, 67, 10, "data-too-short" },
+        { 90, 5, 98, 41, "not-ev-file" }, { 90, 5, 86, 29, "data-too-short" }, { 74, 4, 57, 0, "not-ev-file" },
+        { 75, 4, 57, 0, "data-too-short" }, { 76, 5, 57, 255, "not-ev-file" },
+    };
+    struct ev_evapp *app = app_of(keys[0], keys[1], false, 0);
+    struct ev_buf out = EV_BUF_INIT(100);
+
+    for (size_t i = 0; i < EV_COUNT(heads); i++) {
+        uint8_t *file = calloc(1, heads[i].n);
+        size_t crc_at = heads[i].n - 4;
+        struct ev_err err = EV_ERR_INIT;
+        uint32_t crc;
+
+        memcpy(file, "%EVENC", 6);
+        file[6] = heads[i].format;
+        file[7] = heads[i].offset;
+        file[55] = heads[i].meta;
+        crc = ev_crc32(0, file, crc_at);
+        for (size_t b = 0; heads[i].format >= 2 && b < 4; b++)
+            file[crc_at + b] = (uint8_t)(crc >> 8 * b);
+        OK(ev_evfile_decrypt(app, ev_slice_of(file, heads[i].n), &out, NULL, &err) < 0 &&
+           strcmp(err.reason, heads[i].reason) == 0, "file head %zu: %s, %s", i, err.reason, err.msg);
+        free(file);
+    }
+    ev_evapp_free(app);
+    ev_buf_fini(&out);
+}
+
 static void test_public_only(void)
 {
     struct ev_key *pub = NULL;
@@ -690,6 +835,10 @@ int main(void)
     test_meta();
     test_cache();
     test_cache_keyed();
+    test_cache_two_clients();
+    test_cache_model();
+    test_hostile_content();
+    test_file_heads();
     test_public_only();
     ev_key_free(keys[0]);
     ev_key_free(keys[1]);

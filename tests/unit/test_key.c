@@ -251,6 +251,27 @@ static void test_refused_keys(void)
     "AwEHoUQDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7Yfps5mliLmDyn7Z5A/4QCLi8\n" \
     "maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==\n-----END EC PRIVATE KEY-----\n"
 
+/* A SEC1 key whose public half is another key's. */
+static bool foreign_half(struct ev_buf *out)
+{
+    struct ev_buf der = EV_BUF_INIT(256);
+    struct ev_key *other = NULL;
+    uint8_t point[EV_POINT_MAX], *d;
+    size_t n;
+    bool ok;
+
+    d = unhex(P256_X, &n);
+    ok = ev_key_generate(EV_P256, &other, NULL) == 0 && ev_key_point(other, false, point) == 65 &&
+         ev_buf_put(&der, "\x30\x77\x02\x01\x01\x04\x20", 7) == 0 && ev_buf_put(&der, d, n) == 0 &&
+         ev_buf_put(&der, "\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\xa1\x44\x03\x42\x00", 17) == 0 &&
+         ev_buf_put(&der, point, 65) == 0 && ev_buf_puts(out, "-----BEGIN EC PRIVATE KEY-----\n") == 0 &&
+         ev_base64_put(out, ev_buf_slice(&der)) == 0 && ev_buf_puts(out, "\n-----END EC PRIVATE KEY-----\n") == 0;
+    ev_free(d);
+    ev_key_free(other);
+    ev_buf_fini(&der);
+    return ok;
+}
+
 static void test_pem(void)
 {
     struct ev_buf text = EV_BUF_INIT(1 << 20);
@@ -271,7 +292,10 @@ static void test_pem(void)
     }
     EQ_INT(bad, 0, "truncated keys that were accepted");
     strstr(bent, "5A/4Q")[0] = '6';
-    OK(ev_key_from_pem(ev_slice_str(bent), &k, NULL) == EV_EPARSE && !k, "a public half that is not its own");
+    OK(ev_key_from_pem(ev_slice_str(bent), &k, NULL) == EV_EPARSE && !k, "a public half that is no point");
+    ev_buf_clear(&text);
+    OK(foreign_half(&text) && ev_key_from_pem(ev_buf_slice(&text), &k, NULL) == EV_EPARSE && !k,
+       "a public half that is not its own");
     ev_buf_clear(&text);
     OK(ev_buf_zero(&text, 64 * 1024 + 1) == 0 && ev_key_from_pem(ev_buf_slice(&text), &k, NULL) == EV_ELIMIT,
        "a key file without end");
