@@ -111,6 +111,16 @@ static bool extensions_ok(const X509 *x)
     return true;
 }
 
+/* The key and the signature are whole bytes. OpenSSL takes no notice of unused bits in a key, so the
+ * same key could be certified in several spellings. */
+static bool whole_bytes(const X509 *x)
+{
+    const ASN1_BIT_STRING *key = X509_get0_pubkey_bitstr(x), *sig = NULL;
+
+    X509_get0_signature(&sig, NULL, x);
+    return key && sig && (key->flags & 7) == 0 && (sig->flags & 7) == 0;
+}
+
 /* "YYMMDDHHMMSSZ" or "YYYYMMDDHHMMSSZ" → ms. Our own, because days that do not exist must fail. */
 static int time_of(const ASN1_TIME *t, int64_t *ms)
 {
@@ -145,6 +155,8 @@ static int take_apart(struct ev_cert *c, struct ev_err *err)
 
     if (!extensions_ok(c->x))
         return fail(err, "an extension that is not DER, or twice");
+    if (!whole_bytes(c->x))
+        return fail(err, "a key or a signature with unused bits");
     if (time_of(X509_get0_notBefore(c->x), &c->not_before) < 0 || time_of(X509_get0_notAfter(c->x), &c->not_after) < 0)
         return fail(err, "a time that does not exist");
     c->names = X509_get_ext_d2i(c->x, NID_subject_alt_name, &critical, NULL);
