@@ -686,6 +686,28 @@ static void test_time(void)
     is(&d, &e, "cert-expired", "19. at its own time, which its certificates do not cover");
 }
 
+/* The documents of QEMU's device: real measurements, nobody's signature (spec §7). */
+static void test_qemu(void)
+{
+    static const uint8_t zero[64];
+    struct kit_doc d = kit_doc(&pki);
+    struct ev_expect e = { .sets = &d.pcrs, .n_sets = 1, .at_ms = KIT_NOW, .allow_debug = true };
+    struct ev_buf payload = EV_BUF_INIT(1 << 16);
+    static const char *const reasons[] = { "doc-alg", "doc-cose" };
+
+    d.certificate = d.bundle[0] = ev_slice_of(zero, sizeof zero);
+    d.n_bundle = 1;
+    kit_payload(&d, &payload);
+    for (int i = 0; i < 2; i++) {               /* as it is, and with the right algorithm */
+        d.header = i == 0 ? EV_LIT("\xA1\x01\x20") : EV_LIT("\xA1\x01\x38\x22");
+        ev_buf_clear(&doc);
+        kit_cose(&d, ev_buf_slice(&payload), ev_slice_of(zero, sizeof zero), &doc);
+        EQ_STR(judge_with(&pki, ev_buf_slice(&doc), &e), reasons[i], "QEMU's document is refused");
+    }
+    is(&d, &e, "cert-parse", "QEMU's certificates under a signature");
+    ev_buf_fini(&payload);
+}
+
 /* 25: what is reported is what was verified, and it is reported on failure too. */
 static void test_report(void)
 {
@@ -830,6 +852,7 @@ int main(void)
     test_shapes();
     test_fields();
     test_time();
+    test_qemu();
     test_report();
     test_trust();
     test_from_cert();
