@@ -128,6 +128,8 @@ static int time_of(const ASN1_TIME *t, int64_t *ms)
     size_t n = (size_t)ASN1_STRING_length(t);
     char text[32];
 
+    if (n == 0 || p[n - 1] != 'Z')
+        return EV_EPARSE;
     if (ASN1_STRING_type(t) == V_ASN1_UTCTIME && n == 13) {
         snprintf(text, sizeof text, "%s%.2s-%.2s-%.2sT%.2s:%.2s:%.2s%.1s", p[0] < '5' ? "20" : "19", p, p + 2, p + 4,
                  p + 6, p + 8, p + 10, p + 12);

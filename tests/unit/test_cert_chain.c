@@ -178,6 +178,8 @@ static void test_constraints(void)
          "a leaf with constraints twice");
     CASE(4, "\x30\x0C\x06\x03\x55\x1D\x13", 0, "\x30\x0F\x06\x03\x55\x1D\x13\x01\x01\xFF\x04\x05\x30\x03\x01\x01\xFF",
          "cert-usage", "a leaf that is a CA");
+    CASE(4, "\x04\x02\x30\x00", 2, "\x30\x03\x02\x01\xFF", "cert-usage",
+         "a leaf with constraints that nobody can read");
     CASE(4, "\x30\x0C\x06\x03\x55\x1D\x13", 7, "\x01\x01\x01", "cert-parse", "critical with a boolean of 1");
 }
 
@@ -282,6 +284,9 @@ static void test_times(void)
     CASE(4, FROM, 0, "\x17\x0D" "270230070000Z", "cert-parse", "February 30");
     CASE(4, FROM, 0, "\x17\x0D" "261301070000Z", "cert-parse", "month 13");
     CASE(4, FROM, 0, "\x17\x0D" "260115250000Z", "cert-parse", "hour 25");
+    CASE(4, FROM, 0, "\x17\x0D" "261231235960Z", "cert-parse", "second 60");
+    CASE(4, FROM, 0, "\x17\x0D" "260229000000Z", "cert-parse", "February 29 of 2026");
+    CASE(4, FROM, 0, "\x17\x0D" "270115070000z", "cert-parse", "a small z");
     CASE(4, FROM, 0, "\x17\x0B" "2701150700Z", "cert-parse", "no seconds");
     CASE(4, FROM, 0, "\x17\x11" "270115070000+0000", "cert-parse", "an offset");
     CASE(4, FROM, 0, "\x17\x0D" "270115070000+", "cert-parse", "a plus sign");
