@@ -48,6 +48,15 @@ static void is(const struct kit_doc *d, const struct ev_expect *e, const char *r
     OK(strcmp(r, reason) == 0, "%s: %s (\"%s\" %s)", what, *reason ? reason : "accepted", r, kit_err.msg);
 }
 
+/* An authority that ends before the leaf, and one that begins after it. */
+static void narrow(unsigned level, struct ev_cert_conf *conf)
+{
+    if (level == 3)
+        conf->not_after_ms = KIT_NOW + KIT_HOUR;
+    if (level == 2)
+        conf->not_before_ms = KIT_NOW - 60000;
+}
+
 /* The bytes in `doc`. */
 static void bytes_are(const char *reason, const char *what)
 {
@@ -485,6 +494,8 @@ static void regional_0(unsigned level, struct ev_cert_conf *conf)
 static void test_usage(void)
 {
     pki_is(NULL, "", "a PKI of its own");
+    pki_is(narrow, "", "authorities that live shorter than the leaf");
+    OK(got.not_before_ms == KIT_NOW - 60000 && got.not_after_ms == KIT_NOW + KIT_HOUR, "narrow the window");
     pki_is(not_ca, "cert-usage", "8. an issuer that is no authority");
     pki_is(no_extensions, "cert-usage", "8. an issuer without extensions");
     pki_is(leaf_ca, "cert-usage", "8. a leaf that is an authority");
@@ -684,6 +695,8 @@ static void test_time(void)
     e = any();
     e.at_ms = d.timestamp = KIT_NOW + 3 * KIT_HOUR + 1000;
     is(&d, &e, "cert-expired", "19. at its own time, which its certificates do not cover");
+    e.at_ms = KIT_NOW + 3 * KIT_HOUR - 60000;
+    is(&d, &e, "doc-timestamp", "19. after its certificates, though near enough to now");
 }
 
 /* The documents of QEMU's device: real measurements, nobody's signature (spec §7). */
@@ -821,6 +834,9 @@ static void test_from_cert(void)
     EQ_INT(carried(names, 3, &out, &err), EV_EVERIFY, "a short first label before a long one");
     EQ_INT(carried(names, 1, &out, &err), EV_EVERIFY, "ordinary names");
     EQ_INT(carried(NULL, 0, &out, &err), EV_EVERIFY, "no names at all");
+    names[0] = "abcd.example";
+    EQ_INT(carried(names, 1, &out, &err), EV_EVERIFY, "a name that happens to be hex");
+    EQ_STR(err.reason, "doc-missing", "is no document");
     ev_buf_clear(&hex);
     for (int i = 0; i < 2 * EV_ATTEST_DOC_MAX - 100; i++)
         MUST(ev_buf_putc(&hex, 'a'));

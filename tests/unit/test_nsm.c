@@ -172,6 +172,8 @@ static void test_random(void)
     MUST(ev_cbor_put_bytes(&b, ev_slice_of(block, 257)));
     ready(ev_buf_slice(&b));
     EQ_INT(ev_nsm_random(nsm, out, 1, &err), EV_EPARSE, "257 of them too");
+    ready(EV_LIT("\xA1\x69" "GetRandom" "\xA2\x66" "random" "\x41" "a\x66" "random" "\x41" "b"));
+    EQ_INT(ev_nsm_random(nsm, out, 1, &err), EV_EPARSE, "twice the key");
     EQ_INT(ev_nsm_random(nsm, out, 0, &err), 0, "none are fine without a call");
     ev_buf_fini(&b);
     down();
