@@ -9,8 +9,6 @@
  * through a block. A client's own Finished is held back until accept_peer has agreed. */
 #include "net/tls_internal.h"
 
-#include <pthread.h>
-
 #include "crypto/ossl.h"
 
 enum {
@@ -35,9 +33,8 @@ struct tls {
     void *done_ctx;
     struct ev_timer *deadline;
     struct ev_soon soon;
-    ev_slice in;                        /* ciphertext that OpenSSL has not read */
-    struct ev_buf left, out;
-    bool ended_below;
+    struct ev_tls_wire wire;
+    struct ev_buf left;
     struct ev_err *why;                 /* a fatal error that waits for the data before it */
 };
 
@@ -46,92 +43,29 @@ static struct tls *tls_of(const struct ev_stream *s)
     return (struct tls *)(uintptr_t)s;          /* first member */
 }
 
-/* --- OpenSSL's side of the ciphertext --------------------------------------------------------- */
-
-static int bio_read(BIO *b, char *to, int n)
-{
-    struct tls *t = BIO_get_data(b);
-    size_t take = t->in.n < (size_t)n ? t->in.n : (size_t)n;
-
-    BIO_clear_retry_flags(b);
-    if (take == 0) {
-        if (t->ended_below)
-            return 0;
-        BIO_set_retry_read(b);
-        return -1;
-    }
-    memcpy(to, t->in.p, take);
-    t->in.p += take;
-    t->in.n -= take;
-    return (int)take;
-}
-
-static int bio_write(BIO *b, const char *from, int n)
-{
-    struct tls *t = BIO_get_data(b);
-
-    BIO_clear_retry_flags(b);
-    return ev_buf_put(&t->out, from, (size_t)n) < 0 ? -1 : n;
-}
-
-static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
-{
-    const struct tls *t = BIO_get_data(b);
-
-    (void)num;
-    (void)ptr;
-    if (cmd == BIO_CTRL_FLUSH)
-        return 1;
-    return cmd == BIO_CTRL_EOF && t->ended_below && t->in.n == 0;
-}
-
-static BIO_METHOD *method;
-static pthread_once_t method_once = PTHREAD_ONCE_INIT;
-
-static void method_make(void)
-{
-    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "ev stream");
-    if (method) {
-        BIO_meth_set_read(method, bio_read);
-        BIO_meth_set_write(method, bio_write);
-        BIO_meth_set_ctrl(method, bio_ctrl);
-    }
-}
-
-static int attach_bio(struct tls *t)
-{
-    BIO *b;
-
-    pthread_once(&method_once, method_make);
-    if (!method || !(b = BIO_new(method)))
-        return 0;
-    BIO_set_data(b, t);
-    BIO_set_init(b, 1);
-    SSL_set_bio(t->ssl, b, b);
-    return 1;
-}
+/* --- records on their way out ----------------------------------------------------------------- */
 
 /* Before OpenSSL may write: a buffer. After: to the plain stream, and the buffer back. */
 static void borrow_out(struct tls *t)
 {
-    if (!t->out.p && t->s.rt->spare.p) {
-        t->out = t->s.rt->spare;
+    if (!t->wire.out.p && t->s.rt->spare.p) {
+        t->wire.out = t->s.rt->spare;
         t->s.rt->spare = (struct ev_buf){ 0 };
-        ev_buf_clear(&t->out);
+        ev_buf_clear(&t->wire.out);
     }
-    t->out.max = EV_QUEUE_MAX + EV_QUEUE_ROOM;
+    t->wire.out.max = EV_QUEUE_MAX + EV_QUEUE_ROOM;
 }
 
 static int flush_out(struct tls *t)
 {
-    int rc = t->out.n ? ev_stream_write_raw(t->plain, ev_buf_slice(&t->out)) : 0;
+    int rc = t->wire.out.n ? ev_stream_write_raw(t->plain, ev_buf_slice(&t->wire.out)) : 0;
 
-    ev_buf_clear(&t->out);
-    if (t->s.rt->spare.p || t->out.cap > SPARE_MAX) {
-        ev_buf_fini(&t->out);
+    ev_buf_clear(&t->wire.out);
+    if (t->s.rt->spare.p || t->wire.out.cap > SPARE_MAX) {
+        ev_buf_fini(&t->wire.out);
     } else {
-        t->s.rt->spare = t->out;
-        t->out = (struct ev_buf){ 0 };
+        t->s.rt->spare = t->wire.out;
+        t->wire.out = (struct ev_buf){ 0 };
     }
     return rc;
 }
@@ -229,7 +163,7 @@ static void handshake(struct tls *t)
     if (t->s.closed)
         return;
     if (rc < 0)
-        ev_buf_clear(&t->out);          /* our Finished stays here */
+        ev_buf_clear(&t->wire.out);          /* our Finished stays here */
     else if ((rc = flush_out(t)) < 0)
         ev_fail(&err, rc, "write: %s", ev_err_text(rc));
     if (rc < 0) {
@@ -280,7 +214,7 @@ static void read_records(struct tls *t)
         borrow_out(t);
         n = decrypt(t, &e);
         rc = flush_out(t);              /* answers to key updates; after our shutdown there are none */
-        if (rc < 0 && !t->s.shut && !t->ended_below)
+        if (rc < 0 && !t->s.shut && !t->wire.ended)
             e = SSL_ERROR_SYSCALL;
         if (e != SSL_ERROR_NONE && e != SSL_ERROR_WANT_READ && e != SSL_ERROR_ZERO_RETURN)
             broke(t, e);
@@ -318,12 +252,12 @@ static void pump_left(void *ctx)
 {
     struct tls *t = ctx;
 
-    t->in = ev_buf_slice(&t->left);
+    t->wire.in = ev_buf_slice(&t->left);
     pump(t);
-    ev_buf_consume(&t->left, t->left.n - t->in.n);
+    ev_buf_consume(&t->left, t->left.n - t->wire.in.n);
     if (t->left.n == 0)
         ev_buf_fini(&t->left);
-    t->in = (ev_slice){ NULL, 0 };
+    t->wire.in = (ev_slice){ NULL, 0 };
 }
 
 static void below_data(void *ctx, ev_slice bytes)
@@ -333,10 +267,10 @@ static void below_data(void *ctx, ev_slice bytes)
     int rc;
 
     if (t->left.n == 0) {
-        t->in = bytes;
+        t->wire.in = bytes;
         pump(t);
-        bytes = t->in;
-        t->in = (ev_slice){ NULL, 0 };
+        bytes = t->wire.in;
+        t->wire.in = (ev_slice){ NULL, 0 };
         rc = t->s.closed || bytes.n == 0 ? 0 : ev_buf_put_slice(&t->left, bytes);
     } else {
         rc = ev_buf_put_slice(&t->left, bytes);
@@ -353,7 +287,7 @@ static void below_eof(void *ctx)
 {
     struct tls *t = ctx;
 
-    t->ended_below = true;
+    t->wire.ended = true;
     pump_left(t);
 }
 
@@ -384,7 +318,7 @@ static void tls_read_start(struct ev_stream *s)
 
     if (t->state != OPEN)
         return;
-    if (t->left.n || t->ended_below || t->why || SSL_has_pending(t->ssl) ||
+    if (t->left.n || t->wire.ended || t->why || SSL_has_pending(t->ssl) ||
         (SSL_get_shutdown(t->ssl) & SSL_RECEIVED_SHUTDOWN))
         ev_soon_call(s->rt, &t->soon);
     pace(t);
@@ -450,7 +384,7 @@ static void tls_free(void *ctx)
     ERR_clear_error();
     ev_tls_ctx_drop(t->ctx);
     ev_buf_fini(&t->left);
-    ev_buf_fini(&t->out);
+    ev_buf_fini(&t->wire.out);
     ev_free(t->why);
     ev_stream_fini(&t->s);
 }
@@ -532,7 +466,7 @@ struct ev_stream *ev_tls_accept(struct ev_tls_ctx *ctx, struct ev_stream *take_p
     t->ctx = ctx;
     ctx->refs++;
     t->ssl = SSL_new(ctx->ssl);
-    if (!t->ssl || !attach_bio(t)) {
+    if (!t->ssl || !ev_tls_wire_attach(&t->wire, t->ssl)) {
         cannot(t, "TLS connection");
         return &t->s;
     }
@@ -552,7 +486,7 @@ struct ev_stream *ev_tls_connect(struct ev_rt *rt, const struct ev_tls_client_co
     if (ev_tls_client_ssl(conf, &t->ssl, &err) < 0) {
         t->why = ev_alloc(sizeof *t->why);
         *t->why = err;
-    } else if (!attach_bio(t)) {
+    } else if (!ev_tls_wire_attach(&t->wire, t->ssl)) {
         cannot(t, "TLS connection");
     } else {
         SSL_set_connect_state(t->ssl);

@@ -14,6 +14,14 @@ struct ev_tls_ctx {
     unsigned refs;                      /* its owner's, and one for each connection */
 };
 
+/* Where OpenSSL reads and writes ciphertext (tls_wire.c). */
+struct ev_tls_wire {
+    ev_slice in;                        /* borrowed; what OpenSSL has not read yet */
+    bool ended;                         /* nothing comes after `in` */
+    struct ev_buf out;
+};
+
+int ev_tls_wire_attach(struct ev_tls_wire *w, SSL *ssl);    /* 0 when there is no memory */
 void ev_tls_ctx_drop(struct ev_tls_ctx *t);
 /* A client's settings for one connection: trust, name check, SNI, ALPN. */
 int ev_tls_client_ssl(const struct ev_tls_client_conf *conf, SSL **out, struct ev_err *err) EV_MUST_USE;

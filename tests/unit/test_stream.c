@@ -171,10 +171,17 @@ static void backlog(void)
 
 static void cancel_connects(void)
 {
-    static const char *const to[] = { "127.0.0.1:1", "localhost:1", "no-such-host.invalid:1" };
-    struct seen x;
+    struct ev_addr live = in_dir("live");
+    char live_text[300];
+    const char *const to[] = { "127.0.0.1:1", "localhost:1", "no-such-host.invalid:1", live_text };
+    struct ev_listener *l;
+    struct seen x, y;
 
+    ev_addr_text(&live, live_text, sizeof live_text);
     seen_init(&x);
+    seen_init(&y);
+    if (ev_listen(rt, &live, seen_accepted, &y, &l, NULL) < 0)
+        abort();
     for (size_t i = 0; i < EV_COUNT(to); i++)
         for (int turns = 0; turns < 3; turns++) {
             struct ev_addr at = addr_of(to[i]);
@@ -188,10 +195,15 @@ static void cancel_connects(void)
             if (x.opened == before) {
                 ev_stream_close(pending);
                 turn_for(rt, 30);
-                OK(x.opened == before, "cancel %s after %d turns", to[i], turns);
+                OK(x.opened == before, "cancel %s after %d turns", i == 3 ? "a live one" : to[i], turns);
             }
+            ev_stream_close(x.s);
+            ev_stream_close(y.s);
+            x.s = y.s = NULL;
         }
+    ev_listener_close(l);
     seen_fini(&x);
+    seen_fini(&y);
     expect_closed(rt, "cancelled connects: open handles");
 }
 

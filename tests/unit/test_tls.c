@@ -589,6 +589,36 @@ static void foreign_client(int version, const char *ciphers, bool good, const ch
     SSL_SESSION_free(session);
 }
 
+/* close_notify comes with the last data, and no FIN after it. */
+static void notify_without_fin(void)
+{
+    struct link l;
+    struct foreign f;
+    struct ev_stream *a, *b;
+
+    link_init(&l);
+    stream_pair(&a, &b);
+    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
+        abort();
+    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    foreign_open(&f, a, TLS1_3_VERSION, NULL, NULL);
+    turn_until(rt, &l.s.opened);
+    turn_until(rt, &f.done);
+    SSL_write(f.ssl, "last words", 10);
+    SSL_shutdown(f.ssl);
+    foreign_step(&f);
+    l.s.stop_after_first = 1;
+    ev_stream_read_start(l.s.s);
+    OK(wait_bytes(&l.s, 10), "data");
+    turn_for(rt, 20);
+    EQ_INT(l.s.eof, 0, "no eof while reading is stopped");
+    ev_stream_read_start(l.s.s);
+    OK(turn_until(rt, &l.s.eof), "eof then, although nothing more arrives");
+    foreign_close(&f);
+    ev_tls_ctx_free(l.ctx);
+    link_close(&l, "close_notify without FIN: open handles");
+}
+
 static void renegotiation(void)
 {
     struct link l;
@@ -676,6 +706,7 @@ int main(void)
     foreign_client(TLS1_1_VERSION, NULL, false, "TLS 1.1");
     foreign_client(TLS1_2_VERSION, "AES128-SHA", false, "no forward secrecy");
     foreign_client(TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA256", false, "CBC");
+    notify_without_fin();
     renegotiation();
     not_tls();
     unlink(ca_file);
