@@ -131,6 +131,8 @@ void ev_rt_free(struct ev_rt *rt)
     for (int i = 0; i < 8 && uv_run(&rt->uv, UV_RUN_NOWAIT); i++)
         ;
     ev_buf_fini(&rt->spare);
+    if (rt->tls_client)
+        rt->tls_client_free(rt->tls_client);
     if (uv_loop_close(&rt->uv) < 0) {
         /* Freeing the loop under a live handle would be worse than leaking it. */
         ev_log(EV_ERROR, "loop", "freed with %zu handles open", rt->open);

@@ -23,6 +23,8 @@ struct ev_rt {
     struct ev_process *forgotten;       /* closed by their owner, not yet ended */
     size_t open;
     struct ev_buf spare;                /* outgoing TLS records, lent to one connection at a time */
+    void *tls_client;                   /* settings of attested clients (tls_ctx.c); NULL until needed */
+    void (*tls_client_free)(void *);
     /* A read is borrowed for its callback only, so one buffer serves every stream and an idle
      * connection holds none. The second is for what TLS decrypts out of the first. */
     uint8_t cipher[EV_READ_CHUNK];

@@ -480,10 +480,9 @@ struct ev_stream *ev_tls_connect(struct ev_rt *rt, const struct ev_tls_client_co
     struct tls *t = tls_new(take_plain, conf->timeout_ms ? conf->timeout_ms : CONNECT_MS, done, ctx);
     struct ev_err err = EV_ERR_INIT;
 
-    (void)rt;                           /* the plain stream's, always */
     t->accept_peer = conf->accept_peer;
     t->accept_ctx = conf->ctx;
-    if (ev_tls_client_ssl(conf, &t->ssl, &err) < 0) {
+    if (ev_tls_client_ssl(rt, conf, &t->ssl, &err) < 0) {
         t->why = ev_alloc(sizeof *t->why);
         *t->why = err;
     } else if (!ev_tls_wire_attach(&t->wire, t->ssl)) {

@@ -135,13 +135,40 @@ static bool is_ip(const char *s)
     return inet_pton(AF_INET, s, room) == 1 || inet_pton(AF_INET6, s, room) == 1;
 }
 
+static void drop_client_ctx(void *c)
+{
+    SSL_CTX_free(c);
+}
+
+/* Attested clients share one, because making it costs as much as a handshake; with WebPKI each has its
+ * own authorities. */
+static SSL_CTX *client_ctx(struct ev_rt *rt, bool attested)
+{
+    SSL_CTX *c = attested ? rt->tls_client : NULL;
+
+    if (c) {
+        SSL_CTX_up_ref(c);
+        return c;
+    }
+    c = SSL_CTX_new(TLS_client_method());
+    if (!c || !settings(c)) {
+        SSL_CTX_free(c);
+        return NULL;
+    }
+    SSL_CTX_set_verify(c, SSL_VERIFY_PEER, NULL);
+    if (attested) {
+        SSL_CTX_set_cert_verify_callback(c, leave_to_accept_peer, NULL);
+        SSL_CTX_up_ref(c);
+        rt->tls_client = c;
+        rt->tls_client_free = drop_client_ctx;
+    }
+    return c;
+}
+
 static int trust(SSL_CTX *c, const struct ev_tls_client_conf *conf, struct ev_err *err)
 {
-    SSL_CTX_set_verify(c, SSL_VERIFY_PEER, NULL);
-    if (conf->accept_peer) {
-        SSL_CTX_set_cert_verify_callback(c, leave_to_accept_peer, NULL);
+    if (conf->accept_peer)
         return 0;
-    }
     if (!conf->sni || !*conf->sni)
         return ev_fail(err, EV_EUSAGE, "TLS: no host name to check the certificate against");
     if (conf->ca_file && SSL_CTX_load_verify_file(c, conf->ca_file) != 1) {
@@ -181,13 +208,13 @@ static int offer_protocol(SSL *ssl, const char *alpn)
     return SSL_set_alpn_protos(ssl, list, (unsigned)n + 1) == 0;
 }
 
-int ev_tls_client_ssl(const struct ev_tls_client_conf *conf, SSL **out, struct ev_err *err)
+int ev_tls_client_ssl(struct ev_rt *rt, const struct ev_tls_client_conf *conf, SSL **out, struct ev_err *err)
 {
-    SSL_CTX *c = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *c = client_ctx(rt, conf->accept_peer != NULL);
     SSL *ssl = NULL;
     int rc = 0;
 
-    if (!c || !settings(c))
+    if (!c)
         EV_TRY(ev_tls_fail(err, EV_ETLS, "", "TLS settings"));
     EV_TRY(trust(c, conf, err));
     ssl = SSL_new(c);

@@ -24,7 +24,8 @@ struct ev_tls_wire {
 int ev_tls_wire_attach(struct ev_tls_wire *w, SSL *ssl);    /* 0 when there is no memory */
 void ev_tls_ctx_drop(struct ev_tls_ctx *t);
 /* A client's settings for one connection: trust, name check, SNI, ALPN. */
-int ev_tls_client_ssl(const struct ev_tls_client_conf *conf, SSL **out, struct ev_err *err) EV_MUST_USE;
+int ev_tls_client_ssl(struct ev_rt *rt, const struct ev_tls_client_conf *conf, SSL **out,
+                      struct ev_err *err) EV_MUST_USE;
 /* The oldest message of OpenSSL's queue behind `what`; leaves the queue empty. */
 int ev_tls_fail(struct ev_err *err, int code, const char *reason, const char *what);
 

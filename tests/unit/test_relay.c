@@ -113,12 +113,14 @@ static void ends_with_queue(void)
     enum { N = 40000 };
     uint8_t block[N] = { 1 };
     struct rig g;
+    size_t queued;
 
     rig_open(&g);
     for (int i = 0; i < 40; i++)                    /* fills b's socket, and queues */
         if (ev_stream_write(g.b, ev_slice_of(block, N)) < 0)
             abort();
     ev_stream_shutdown(g.B.s);
+    queued = ev_stream_queued(g.b);
     rig_start(&g);
     ev_stream_read_stop(g.B.s);
     if (ev_stream_write(g.A.s, EV_LIT("tail")) < 0)
@@ -126,6 +128,7 @@ static void ends_with_queue(void)
     ev_stream_shutdown(g.A.s);
     turn_for(rt, 50);
     EQ_INT(g.done, 0, "not done while bytes wait");
+    EQ_INT(ev_stream_queued(g.b), queued, "nothing is read on top of a queue");
     ev_stream_read_start(g.B.s);
     OK(turn_until(rt, &g.B.eof), "then everything goes");
     EQ_INT(g.B.in.n, 40 * N + 4, "what was written before the relay comes first, all of it");
@@ -171,6 +174,41 @@ static void already_ended(void)
     near.s = NULL;
     seen_fini(&near);
     rig_close(&g, "already ended: open handles");
+}
+
+/* Both sides ended before the relay began, and one still has to be written to. */
+static void both_ended(void)
+{
+    enum { N = 1000000 };
+    uint8_t *block = ev_alloc(N);
+    struct rig g;
+    struct seen a, b;
+
+    rig_open(&g);
+    seen_init(&a);
+    seen_init(&b);
+    seen_attach(&a, g.a);
+    seen_attach(&b, g.b);
+    ev_stream_read_start(g.a);
+    ev_stream_read_start(g.b);
+    ev_stream_shutdown(g.A.s);
+    ev_stream_shutdown(g.B.s);
+    turn_until(rt, &a.eof);
+    turn_until(rt, &b.eof);
+    if (ev_stream_write(g.b, ev_slice_of(block, N)) < 0)
+        abort();
+    rig_start(&g);
+    ev_stream_read_stop(g.B.s);
+    turn_for(rt, 30);
+    EQ_INT(g.done, 0, "not done before the last byte is written");
+    ev_stream_read_start(g.B.s);
+    OK(turn_until(rt, &g.done) && turn_until(rt, &g.B.eof), "then done");
+    EQ_INT(g.B.in.n, N, "every byte");
+    a.s = b.s = NULL;
+    seen_fini(&a);
+    seen_fini(&b);
+    ev_free(block);
+    rig_close(&g, "both ended: open handles");
 }
 
 static void idle(void)
@@ -539,6 +577,7 @@ int main(void)
     ends_with_queue();
     death();
     already_ended();
+    both_ended();
     idle();
     closed_by_owner();
     chaos();
