@@ -7,6 +7,7 @@
  * A single timer that has fired stays the owner's until it is stopped, like all others. */
 #include "net/rt_internal.h"
 
+#include <fcntl.h>
 #include <signal.h>
 
 #include "base/log.h"
@@ -27,6 +28,7 @@ struct ev_signal {
 
 struct ev_watch {
     uv_poll_t h;
+    int fd, want;
     struct ev_rt *rt;
     void (*cb)(void *, int);
     void *ctx;
@@ -251,14 +253,19 @@ void ev_signal_stop(struct ev_signal *s)
 
 /* --- descriptors ------------------------------------------------------------------------------ */
 
-/* A broken descriptor is reported as ready: the owner's next read or write says what is wrong. */
+/* A broken descriptor is reported as ready: the owner's next read or write says what is wrong. libuv
+ * stops watching it then; we go on, so that a listener cannot fall silent. */
 static void watch_fired(uv_poll_t *h, int status, int events)
 {
     struct ev_watch *w = h->data;
     int what = 0;
 
-    if (status < 0)
-        what = EV_READABLE | EV_WRITABLE;
+    if (status < 0) {
+        what = w->want;
+        if (fcntl(w->fd, F_GETFD) >= 0)
+            uv_poll_start(h, (what & EV_READABLE ? UV_READABLE : 0) | (what & EV_WRITABLE ? UV_WRITABLE : 0),
+                          watch_fired);
+    }
     if (events & (UV_READABLE | UV_DISCONNECT))
         what |= EV_READABLE;
     if (events & UV_WRITABLE)
@@ -280,6 +287,8 @@ struct ev_watch *ev_watch_start(struct ev_rt *rt, int fd, int events, void (*cb)
     int want = (events & EV_READABLE ? UV_READABLE : 0) | (events & EV_WRITABLE ? UV_WRITABLE : 0);
 
     w->rt = rt;
+    w->fd = fd;
+    w->want = events;
     w->cb = cb;
     w->ctx = ctx;
     w->h.data = w;

@@ -101,6 +101,11 @@ static void watches(void)
     ev_watch_stop(NULL);
     OK(ev_watch_start(rt, 9999, EV_READABLE, on_ready, &r) == NULL, "a closed descriptor cannot be watched");
     close(fd[0]);
+    w.n = 0;
+    b = ev_watch_start(rt, fd[1], EV_WRITABLE, on_ready, &w);
+    turn_for(rt, 20);
+    OK(w.n >= 3, "a broken pipe goes on being reported (%d)", w.n);
+    ev_watch_stop(b);
     close(fd[1]);
     close(file);
     expect_closed(rt, "watches: open handles");
