@@ -84,6 +84,8 @@ static void answer(struct peer *p)
 
     if (!path || strncmp(++path, "/silent", 7) == 0)
         return;
+    if (strncmp(path, "http://", 7) == 0)       /* we are a proxy: the answer is the request */
+        path = "/echo";
     if (strncmp(path, "/echo", 5) == 0) {
         snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", p->in.n);
         say(p, head);
@@ -287,6 +289,28 @@ static void answers(void)
     ev_httpc_response_fini(&c.r);
 }
 
+static void proxies(void)
+{
+    struct call c;
+
+    setenv("http_proxy", base, 1);
+    call_init(&c, "http://example.invalid", "/x");
+    call_run(&c);
+    OK(c.rc == 0 && strncmp(ev_buf_str(&c.r.body), "GET http://example.invalid/x HTTP/", 34) == 0,
+       "a proxy of the environment (%s)", c.err.msg);
+    ev_httpc_response_fini(&c.r);
+    setenv("no_proxy", "127.0.0.1", 1);
+    setenv("http_proxy", "http://127.0.0.1:1", 1);
+    get(base, "/hello", 200, "hello");
+    unsetenv("no_proxy");
+    call_init(&c, "http://localhost", "/echo");
+    c.rq.unix_socket = unix_at.host;
+    call_run(&c);
+    OK(strncmp(ev_buf_str(&c.r.body), "GET /echo HTTP/", 15) == 0, "none on a Unix socket (%s)", c.err.msg);
+    ev_httpc_response_fini(&c.r);
+    unsetenv("http_proxy");
+}
+
 static void sent(const char *method, const char *body, const char *first, const char *part)
 {
     static const char *const headers[] = { "X-Mine: yes", "Content-Type: application/json", "Accept:" };
@@ -463,15 +487,14 @@ static struct ev_listener *listen_at(const char *text, void (*accepted)(void *, 
 
 int main(void)
 {
+    static const char *const mine[] = { "http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy",
+                                        "no_proxy", "NO_PROXY" };
     struct ev_listener *a, *b, *c;
     struct ev_addr at;
     char text[200];
 
-    unsetenv("http_proxy");
-    unsetenv("https_proxy");
-    unsetenv("HTTPS_PROXY");
-    unsetenv("ALL_PROXY");
-    unsetenv("all_proxy");
+    for (size_t i = 0; i < EV_COUNT(mine); i++)
+        unsetenv(mine[i]);
     if (ev_rt_new(&rt, NULL) < 0 || !temp_dir(dir, sizeof dir))
         return 1;
     make_certificate();
@@ -483,6 +506,7 @@ int main(void)
     c = listen_at(text, serve, &unix_at);
     without_curl();
     answers();
+    proxies();
     sent(NULL, "", "GET /echo?a=b HTTP/", "Host: ");
     sent("POST", "{\"a\":1}", "POST /echo?a=b HTTP/", "Content-Length: 7");
     sent("POST", "", "POST /echo?a=b HTTP/", "Content-Length: 0");

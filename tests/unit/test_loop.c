@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "base/log.h"
 #include "net.h"
 
 static struct ev_rt *rt;
@@ -260,6 +261,9 @@ static void freed_early(void)
 
 int main(void)
 {
+    int log[2];
+    char c;
+
     close_range(3, ~0U, 0);             /* what our own parent left open would reach the children */
     if (ev_rt_new(&rt, NULL) < 0)
         return 1;
@@ -269,6 +273,10 @@ int main(void)
     work_and_defer();
     processes();
     freed_early();
+    if (pipe2(log, O_CLOEXEC | O_NONBLOCK) < 0)
+        abort();
+    ev_log_set_fd(log[1]);
     ev_rt_free(rt);
+    EQ_INT(read(log[0], &c, 1), -1, "a loop with nothing left is freed without complaint");
     return tap_done();
 }
