@@ -360,6 +360,29 @@ static void adopted(void)
     expect_closed(rt, "adopted: open handles");
 }
 
+/* A name with more than one address, of which one answers. */
+static void by_name(void)
+{
+    struct ev_addr at = addr_of("127.0.0.1:0"), got, name;
+    struct ev_listener *l;
+    struct seen a, b;
+
+    seen_init(&a);
+    seen_init(&b);
+    if (ev_listen(rt, &at, seen_accepted, &b, &l, NULL) < 0 || ev_listener_addr(l, &got) < 0)
+        abort();
+    name = addr_of("localhost:1");
+    name.port = got.port;
+    EQ_INT(ev_stream_connect(rt, &name, 5000, seen_done, &a, NULL, NULL), 0, "connect by name");
+    OK(turn_until(rt, &a.opened) && a.s, "localhost is found (%s)", a.msg);
+    turn_until(rt, &b.opened);
+    ev_listener_close(l);
+    seen_fini(&a);
+    seen_fini(&b);
+    expect_closed(rt, "by name: open handles");
+    refused("a name where nobody listens", name, -ECONNREFUSED);
+}
+
 static void listeners(void)
 {
     struct ev_addr at = in_dir("l"), other = in_dir("plain-file"), name = addr_of("example.invalid:80"), got;
@@ -450,6 +473,7 @@ int main(void)
         close_in_callback(which);
     dead_peer();
     adopted();
+    by_name();
     listeners();
     close_in_accept();
     unlink(in_dir("full").host);

@@ -619,6 +619,55 @@ static void notify_without_fin(void)
     link_close(&l, "close_notify without FIN: open handles");
 }
 
+/* A real ClientHello, cut at every byte and with every byte flipped: refused, at once, each time. */
+static int refuses(const uint8_t *hello, size_t n)
+{
+    struct link l;
+    struct ev_stream *a, *b;
+    int refused;
+
+    link_init(&l);
+    stream_pair(&a, &b);
+    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0 || ev_stream_write(a, ev_slice_of(hello, n)) < 0)
+        abort();
+    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    ev_stream_shutdown(a);
+    refused = turn_until(rt, &l.s.opened) && !l.s.s && l.s.code && l.s.code != -ETIMEDOUT;
+    ev_stream_close(a);
+    ev_tls_ctx_free(l.ctx);
+    seen_fini(&l.c);
+    seen_fini(&l.s);
+    return refused;
+}
+
+static void hostile_hello(void)
+{
+    SSL_CTX *c = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(c);
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+    uint8_t hello[1024];
+    int n, cut = 0, flipped = 0;
+
+    SSL_set_bio(ssl, in, out);
+    SSL_set_connect_state(ssl);
+    SSL_set_tlsext_host_name(ssl, "app.cages.localhost");
+    SSL_do_handshake(ssl);
+    n = BIO_read(out, hello, sizeof hello);
+    SSL_free(ssl);
+    SSL_CTX_free(c);
+    for (int i = 0; i <= n; i++)
+        cut += refuses(hello, (size_t)i);
+    for (int i = 0; i < n; i++) {
+        hello[i] ^= 0xff;
+        flipped += refuses(hello, (size_t)n);
+        hello[i] ^= 0xff;
+    }
+    OK(n > 200, "a ClientHello of %d bytes", n);
+    EQ_INT(cut, n + 1, "cut at every byte");
+    EQ_INT(flipped, n, "every byte flipped");
+    expect_closed(rt, "hostile hello: open handles");
+}
+
 static void renegotiation(void)
 {
     struct link l;
@@ -707,6 +756,7 @@ int main(void)
     foreign_client(TLS1_2_VERSION, "AES128-SHA", false, "no forward secrecy");
     foreign_client(TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA256", false, "CBC");
     notify_without_fin();
+    hostile_hello();
     renegotiation();
     not_tls();
     unlink(ca_file);
