@@ -16,7 +16,8 @@ enum { ST_HEAD, ST_LENGTH, ST_SIZE_FIRST, ST_SIZE, ST_EXT, ST_SIZE_LF, ST_CHUNK,
 enum { CHUNK_DIGITS = 15 };                         /* far below what 64 bits hold */
 
 /* Where in a head or in trailers the scanner is. */
-enum { SC_FIRST, SC_FIRST_LF, SC_BEGIN, SC_START, SC_START_LF, SC_LINE, SC_NAME, SC_VALUE, SC_VALUE_LF, SC_END_LF, SC_DONE };
+enum { SC_FIRST, SC_FIRST_LF, SC_BEGIN, SC_START, SC_START_LF, SC_LINE, SC_NAME, SC_VALUE, SC_VALUE_LF, SC_END_LF,
+       SC_DONE };
 
 /* ---- scanner ---- */
 
@@ -41,7 +42,8 @@ static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
     case SC_START:
         if (c == '\r')
             return SC_START_LF;
-        return ev_http1_isa(c, EV_HTTP1_VISIBLE) || c == ' ' || (p->kind == EV_HTTP1_RESPONSE && ev_http1_isa(c, EV_HTTP1_VALUE)) ? SC_START : -1;
+        return ev_http1_isa(c, EV_HTTP1_VISIBLE) || c == ' ' ||
+            (p->kind == EV_HTTP1_RESPONSE && ev_http1_isa(c, EV_HTTP1_VALUE)) ? SC_START : -1;
     case SC_LINE:
         return c == '\r' ? SC_END_LF : ev_http1_isa(c, EV_HTTP1_TOKEN) ? SC_NAME : -1;
     case SC_NAME:

@@ -3,7 +3,7 @@
  * A reader takes bytes in any pieces and gives events; the caller stops between two events whenever
  * it likes (back-pressure, pipelining) and comes back with the bytes that were not used:
  *
- *     HEAD ──▶ DATA … DATA ──▶ END ──▶ HEAD (next message) …        any error ──▶ failed for good
+ *     HEAD ──▶ DATA … DATA ──▶ END ──▶ HEAD (next message) …      any error ──▶ failed
  *
  * What one reader and the next could take for two different things is refused, never repaired: a
  * bare CR or LF, a control byte, a blank before a colon, a folded line, Content-Length twice or

@@ -252,7 +252,8 @@ static int read_target(struct ev_http1 *p, const struct seen *s, struct ev_err *
     if (t.p[0] == '/')
         return 0;
     if (ev_slice_eq(t, EV_LIT("*")))
-        return ev_slice_eq(p->head.method, EV_LIT("OPTIONS")) ? 0 : ev_http1_bad(p, err, "the target * is for OPTIONS only");
+        return ev_slice_eq(p->head.method, EV_LIT("OPTIONS")) ? 0 :
+               ev_http1_bad(p, err, "the target * is for OPTIONS only");
     if (starts(t, "http://"))
         return absolute_form(p, s, 7, err);
     return starts(t, "https://") ? absolute_form(p, s, 8, err) : ev_http1_bad(p, err, "the target is not a path");

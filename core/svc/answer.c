@@ -103,10 +103,6 @@ static void app_data(void *ctx, ev_slice bytes)
     bool ended;
     int rc;
 
-    if (c->state == EV_HC_TUNNEL) {
-        ev_tunnel_from_app(c, bytes);
-        return;
-    }
     c->can_retry = false;
     ev_buf_clear(out);
     rc = translate(c, &bytes, out, &ended, &err);
@@ -117,9 +113,7 @@ static void app_data(void *ctx, ev_slice bytes)
     if (rc < 0) {
         ev_answer_lost(c, 502, "the answer is malformed");
     } else if (ended && c->res.head.status == 101) {
-        ev_tunnel_start(c);
-        if (c->state == EV_HC_TUNNEL && bytes.n)
-            ev_tunnel_from_app(c, bytes);
+        ev_tunnel_start(c, bytes);
     } else if (ended) {
         answered(c, bytes.n == 0);
     } else {
@@ -134,10 +128,6 @@ static void app_eof(void *ctx)
 
     c->app_eof = true;
     c->app_reading = false;
-    if (c->state == EV_HC_TUNNEL) {
-        ev_tunnel_ended(c);
-        return;
-    }
     if (ev_http1_eof(&c->res, NULL) != EV_HTTP1_END) {
         ev_answer_lost(c, 502, "the app closed the connection");
         return;
@@ -156,12 +146,7 @@ static void app_fail(void *ctx, const struct ev_err *err)
 
 static void app_drained(void *ctx)
 {
-    struct hconn *c = ctx;
-
-    if (c->state == EV_HC_TUNNEL)
-        ev_tunnel_ended(c);
-    else
-        ev_hconn_resume(c);
+    ev_hconn_resume(ctx);
 }
 
 const struct ev_stream_cb ev_answer_cb = { app_data, app_eof, app_fail, app_drained };
@@ -184,7 +169,7 @@ void ev_answer_lost(struct hconn *c, int status, const char *why)
 
     if (c->state == EV_HC_CLOSED || c->state == EV_HC_LINGER)
         return;
-    if (c->state == EV_HC_TUNNEL || c->in->raw || c->answering) {
+    if (c->in->raw || c->answering) {
         ev_hconn_close(c);
         return;
     }

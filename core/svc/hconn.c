@@ -26,7 +26,6 @@ static bool can_read(const struct hconn *c)
     case EV_HC_REPLIED:
         return !client_full(c);
     case EV_HC_BODY:
-    case EV_HC_TUNNEL:
         return !app_full(c);
     case EV_HC_LINGER:
         return true;
@@ -54,7 +53,7 @@ void ev_hconn_pace(struct hconn *c)
 {
     bool client = wants_client(c), app = wants_app(c);
 
-    if (c->state == EV_HC_CLOSED || c->state == EV_HC_HANDSHAKE)
+    if (c->state == EV_HC_CLOSED || c->state == EV_HC_TUNNEL)
         return;
     if (client != c->client_reading && !c->client_eof) {
         c->client_reading = client;
@@ -111,13 +110,14 @@ void ev_hconn_close(struct hconn *c)
 {
     if (c->state == EV_HC_CLOSED)
         return;
-    if (c->state != EV_HC_HANDSHAKE)    /* that one cannot be taken back: freed when it ends */
-        ev_defer(c->in->rt, free_later, c);
     c->state = EV_HC_CLOSED;
+    ev_relay_close(c->relay);
+    c->relay = NULL;
     ev_stream_close(c->client);
     c->client = NULL;
     ev_upool_drop(c->up);
     c->up = NULL;
+    ev_defer(c->in->rt, free_later, c);
 }
 
 /* Ends our direction and reads on for a moment: closing with unread bytes would reset the
@@ -147,6 +147,7 @@ void ev_hconn_next(struct hconn *c)
         return;
     }
     ev_buf_fini(&c->head_out);
+    ev_http1_fini(&c->res);
     c->state = EV_HC_HEAD;
     c->answering = c->asked_upgrade = c->sent = c->chunk_in = c->chunk_out = false;
     ev_hconn_wait(c, c->in->times.idle);
@@ -242,7 +243,8 @@ static int write_head(struct hconn *c, const struct ev_http1_head *h)
     static const char *const secret[] = { "api-key", NULL };
     struct ev_http1_field set[4] = { { EV_LIT("x-forwarded-proto"), EV_LIT("https") },
                                      { EV_LIT("x-evervault-cage-ctx"), ev_slice_str(c->ctx_id) } };
-    struct ev_http1_edit e = { .set = set, .n_set = 2, .body = h->body, .length = h->length, .upgrade = c->asked_upgrade,
+    struct ev_http1_edit e = { .set = set, .n_set = 2, .body = h->body, .length = h->length,
+                               .upgrade = c->asked_upgrade,
                                .connection = c->asked_upgrade ? "upgrade" : h->te_trailers ? "te" : "keep-alive",
                                .drop = c->in->api_key_auth ? secret : NULL };
     ev_slice host;
@@ -283,7 +285,7 @@ static void app_opened(void *ctx, const struct ev_err *err)
         return;
     }
     if (c->in->raw) {
-        ev_tunnel_start(c);
+        ev_tunnel_start(c, (ev_slice){0});
         return;
     }
     app_open(c);
@@ -321,26 +323,29 @@ static void on_head(struct hconn *c)
 
 static void on_body(struct hconn *c, ev_slice data)
 {
-    struct ev_buf *out = &c->in->out;
+    struct ev_buf *out = &c->in->out_app;
 
     if (c->state != EV_HC_BODY)
         return;
     ev_hconn_wait(c, c->answering ? c->in->times.silent : c->in->times.body);
-    if (!c->chunk_in) {
+    if (!c->chunk_in)
         send_app(c, data);
-        return;
-    }
-    ev_buf_clear(out);
-    if (ev_http1_put_chunk(out, data.n) < 0 || ev_buf_put_slice(out, data) < 0 || ev_buf_puts(out, "\r\n") < 0)
+    else if (ev_http1_put_chunk(out, data.n) < 0 || ev_buf_put_slice(out, data) < 0 || ev_buf_puts(out, "\r\n") < 0)
         ev_hconn_close(c);
-    else
+}
+
+/* Small chunks of one read go to the app in one write. */
+static void flush_chunks(struct hconn *c)
+{
+    struct ev_buf *out = &c->in->out_app;
+
+    if (out->n && (c->state == EV_HC_BODY || c->state == EV_HC_ANSWER))
         send_app(c, ev_buf_slice(out));
+    ev_buf_clear(out);
 }
 
 static void on_end(struct hconn *c)
 {
-    struct ev_buf *out = &c->in->out;
-
     if (c->state == EV_HC_REPLIED) {
         ev_hconn_next(c);
         return;
@@ -350,11 +355,9 @@ static void on_end(struct hconn *c)
     c->sent = true;
     c->state = EV_HC_ANSWER;
     ev_hconn_wait(c, c->answering ? c->in->times.silent : c->in->times.answer);
-    ev_buf_clear(out);
-    if (c->chunk_in && ev_http1_put_last(out, c->req.trailers, c->req.n_trailers) < 0)
+    if (c->chunk_in && ev_http1_put_last(&c->in->out_app, c->req.trailers, c->req.n_trailers) < 0)
         ev_hconn_close(c);
-    else if (c->chunk_in)
-        send_app(c, ev_buf_slice(out));
+    flush_chunks(c);
 }
 
 static void on_malformed(struct hconn *c, const struct ev_err *err)
@@ -415,8 +418,9 @@ static void run(struct hconn *c, ev_slice in)
     int rc = EV_HTTP1_END;
 
     c->running = true;
-    while (rc > 0 && can_read(c) && c->state != EV_HC_LINGER && c->state != EV_HC_TUNNEL)
+    while (rc > 0 && can_read(c) && c->state != EV_HC_LINGER)
         step(c, &in, &rc);
+    flush_chunks(c);
     c->running = false;
     if (c->state == EV_HC_CLOSED || c->state == EV_HC_LINGER)
         return;
@@ -431,7 +435,7 @@ void ev_hconn_resume(struct hconn *c)
 {
     struct ev_buf taken = c->pending;
 
-    if (c->running || c->state == EV_HC_CLOSED)
+    if (c->running || c->state == EV_HC_CLOSED || c->state == EV_HC_TUNNEL)
         return;
     ev_buf_init(&c->pending, EV_HCONN_PENDING_MAX);
     run(c, ev_buf_slice(&taken));
@@ -444,11 +448,9 @@ static void client_data(void *ctx, ev_slice bytes)
 {
     struct hconn *c = ctx;
 
-    if (c->state == EV_HC_TUNNEL)
-        ev_tunnel_from_client(c, bytes);
-    else if (c->state == EV_HC_LINGER)
+    if (c->state == EV_HC_LINGER)
         return;
-    else if (c->pending.n == 0)
+    if (c->pending.n == 0)
         run(c, bytes);
     else if (ev_buf_put_slice(&c->pending, bytes) < 0)
         ev_hconn_close(c);
@@ -462,9 +464,7 @@ static void client_eof(void *ctx)
 
     c->client_eof = true;
     c->client_reading = false;
-    if (c->state == EV_HC_TUNNEL)
-        ev_tunnel_ended(c);
-    else if (c->state == EV_HC_LINGER && ev_stream_queued(c->client) == 0)
+    if (c->state == EV_HC_LINGER && ev_stream_queued(c->client) == 0)
         ev_hconn_close(c);
     else
         ev_hconn_resume(c);
@@ -480,9 +480,7 @@ static void client_drained(void *ctx)
 {
     struct hconn *c = ctx;
 
-    if (c->state == EV_HC_TUNNEL)
-        ev_tunnel_ended(c);
-    else if (c->state == EV_HC_LINGER && c->client_eof)
+    if (c->state == EV_HC_LINGER && c->client_eof)
         ev_hconn_close(c);
     else if (c->state == EV_HC_LINGER)
         ev_hconn_wait(c, c->in->times.linger);
@@ -496,7 +494,6 @@ void ev_hconn_open(struct hconn *c, struct ev_stream *client)
 {
     c->client = client;
     ev_http1_init(&c->req, EV_HTTP1_REQUEST);
-    ev_http1_init(&c->res, EV_HTTP1_RESPONSE);
     ev_buf_init(&c->pending, EV_HCONN_PENDING_MAX);
     ev_stream_set_cb(client, &client_cb, c);
     c->state = EV_HC_HEAD;
@@ -541,8 +538,8 @@ void ev_hconn_tick(struct hconn *c, uint64_t now)
 {
     size_t queued = c->client ? ev_stream_queued(c->client) : 0;
 
-    if (c->state == EV_HC_HANDSHAKE || c->state == EV_HC_CLOSED)
-        return;
+    if (c->state == EV_HC_HANDSHAKE || c->state == EV_HC_TUNNEL || c->state == EV_HC_CLOSED)
+        return;                         /* they have deadlines of their own */
     if (queued != c->last_queued)
         c->moved_at = now;
     c->last_queued = queued;

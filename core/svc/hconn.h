@@ -1,13 +1,13 @@
 /* hconn.h — one client's connection, from accept to its end; used by ingress.c only.
  *
- *     HANDSHAKE ─▶ HEAD ─▶ judge ─┬─▶ REPLIED (our own answer) ────────────────┬─▶ HEAD (next request)
- *                    ▲            └─▶ CONNECT ─▶ BODY ─▶ ANSWER (the app's) ───┤
- *                    └───────────────────────────────────────┬─────────────────┴─▶ LINGER ─▶ closed
- *                                                  101, raw ─┴─▶ TUNNEL ─▶ closed
+ *     HANDSHAKE -> HEAD -> judge -+-> REPLIED (our own answer) ---------+-> HEAD (next request)
+ *                                 +-> CONNECT -> BODY -> ANSWER (app's) -+-> LINGER -> closed
+ *                                        |                  |
+ *                                   raw: +------> TUNNEL <--+ 101         TUNNEL -> closed
  *
  * hconn.c reads requests and passes them on, answer.c passes the app's answers back, reply.c makes
- * our own, tunnel.c moves raw bytes. A step that comes later (decrypt, log, PROXY v2) goes between
- * ev_hconn_judge and ev_hconn_forward, or where these files call one another. */
+ * our own, tunnel.c hands both streams to a relay. A step that comes later (decrypt, log, PROXY v2) goes the
+ * steps of on_head in hconn.c, or where these files call one another. */
 #ifndef EV_SVC_HCONN_H
 #define EV_SVC_HCONN_H
 
@@ -40,14 +40,15 @@ struct ev_ingress {
     struct ev_timer *tick;              /* runs while there are connections */
     struct hconn *conns;
     size_t n_conns;
-    struct ev_buf out;                  /* what one callback makes, written at once */
+    struct ev_buf out, out_app;         /* what one callback makes for a client, for the app: written at once */
 };
 
 struct hconn {
     struct ev_ingress *in;
     struct hconn *prev, *next;
     enum ev_hconn_state state;
-    struct ev_stream *client;
+    struct ev_stream *client;           /* NULL in TUNNEL */
+    struct ev_relay *relay;             /* TUNNEL */
     struct ev_http1 req, res;
     struct ev_buf pending;              /* came in, not yet looked at */
     bool running;                       /* inside run(): who asks for more is served by its loop */
@@ -98,9 +99,7 @@ void ev_reply_message(struct hconn *c, int status, const char *message);
 void ev_reply_attestation(struct hconn *c);
 
 /* tunnel.c */
-void ev_tunnel_start(struct hconn *c);
-void ev_tunnel_from_client(struct hconn *c, ev_slice bytes);
-void ev_tunnel_from_app(struct hconn *c, ev_slice bytes);
-void ev_tunnel_ended(struct hconn *c);                              /* a side has ended, or a queue is empty */
+/* From here on a relay owns both streams; from_app is what the app sent already. */
+void ev_tunnel_start(struct hconn *c, ev_slice from_app);
 
 #endif

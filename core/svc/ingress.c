@@ -1,7 +1,6 @@
 /* ingress.c — accepting, the list of connections, their clock. See ingress.h and hconn.h.
  *
- * The ingress is freed when it was closed and its last connection is gone: a handshake that is under
- * way ends by its own deadline. */
+ * Connections are freed one turn after they were closed, and the ingress after the last of them. */
 #include "base/log.h"
 #include "svc/hconn.h"
 
@@ -52,6 +51,7 @@ static void ingress_free(struct ev_ingress *in)
 {
     ev_free(in->key_digests);
     ev_buf_fini(&in->out);
+    ev_buf_fini(&in->out_app);
     ev_free(in);
 }
 
@@ -74,16 +74,12 @@ void ev_ingress_forget(struct ev_ingress *in, struct hconn *c)
 static void secured(void *ctx, struct ev_stream *s, const struct ev_err *err)
 {
     struct hconn *c = ctx;
-    bool gone = c->state == EV_HC_CLOSED || err;
-
-    c->state = EV_HC_HEAD;
-    if (err)
-        ev_log(EV_DEBUG, "ingress", "TLS: %s", err->msg);
-    if (!gone) {
+    if (!err) {
         ev_hconn_open(c, s);
         return;
     }
-    ev_stream_close(s);
+    ev_log(EV_DEBUG, "ingress", "TLS: %s", err->msg);
+    c->client = NULL;                   /* gone already */
     ev_hconn_close(c);
 }
 
@@ -107,7 +103,7 @@ static void accepted(void *ctx, struct ev_stream *s)
     if (in->n_conns++ == 0)
         in->tick = ev_timer_start(in->rt, tick_ms(&in->times), true, tick, in);
     if (in->tls)
-        ev_tls_accept(in->tls, s, secured, c);
+        c->client = ev_tls_accept(in->tls, s, secured, c);
     else
         ev_hconn_open(c, s);
 }
@@ -126,6 +122,7 @@ int ev_ingress_open_as(const struct ev_ingress_conf *conf, bool raw, struct ev_i
     in->max_connections = conf->max_connections ? conf->max_connections : DEFAULT_MAX_CONNECTIONS;
     set_times(&in->times, conf->times);
     ev_buf_init(&in->out, EV_HCONN_OUT_MAX);
+    ev_buf_init(&in->out_app, EV_HCONN_OUT_MAX);
     if (conf->n_key_digests) {
         in->key_digests = ev_alloc(conf->n_key_digests * sizeof *in->key_digests);
         memcpy(in->key_digests, conf->key_digests, conf->n_key_digests * sizeof *in->key_digests);

@@ -76,7 +76,8 @@ void ev_reply_attestation(struct hconn *c)
     if (!c->in->attestation)
         ev_reply_message(c, 404, "No attestation document is served here");
     else if (!c->is_head && !ev_slice_eq(c->req.head.method, EV_LIT("GET")))
-        reply(c, 405, "allow: GET, HEAD\r\ncontent-type: application/json\r\n", EV_LIT("{\"message\":\"Method not allowed\"}"));
+        reply(c, 405, "allow: GET, HEAD\r\ncontent-type: application/json\r\n",
+              EV_LIT("{\"message\":\"Method not allowed\"}"));
     else if (put_document(c, &body, &err) < 0)
         ev_reply_message(c, 500, "The attestation document could not be made");
     else

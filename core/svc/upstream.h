@@ -1,7 +1,7 @@
 /* upstream.h — connections to the app, kept alive and used again.
  *
- *     take ──▶ (connecting ──▶) open, owned by one exchange ──▶ give: idle in the pool ──▶ take …
- *                                                           └─▶ drop: closed
+ *     take -> (connecting ->) open, owned by one exchange -+-> give: idle in the pool -> take ...
+ *                                                          +-> drop: closed
  *
  * While idle a connection is watched: what the app ends leaves the pool at once. */
 #ifndef EV_SVC_UPSTREAM_H

@@ -13,6 +13,15 @@
 #include "svc/hconn.h"
 #include "tap.h"
 
+#ifdef __SANITIZE_ADDRESS__
+/* Freed memory is kept for a while by default: more than what these tests measure. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=1";
+}
+#endif
+
 /* EQ_STR for texts of many lines: they are printed only when they differ. */
 static void same_text(const char *got, const char *want, const char *what, int line)
 {
@@ -35,6 +44,7 @@ struct app_conn {
     char path[128];
     uint64_t to_send;           /* /big */
     uint64_t taken;             /* /sink */
+    int n_requests;
     bool raw, chunked;
 };
 
@@ -92,6 +102,7 @@ static bool app_on_head(struct app_conn *a)
     const struct ev_http1_head *h = &a->req.head;
 
     app_requests++;
+    a->n_requests++;
     snprintf(a->path, sizeof a->path, "%.*s", (int)h->path.n, h->path.p);
     ev_buf_clear(&a->body);
     a->chunked = h->body == EV_HTTP1_CHUNKED;
@@ -114,6 +125,7 @@ static bool app_on_end(struct app_conn *a)
 {
     static const struct { const char *path, *answer; } fixed[] = {
         { "/hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-App: 1\r\nX-Evervault-Cage-Ctx: forged\r\n\r\nhello" },
+        { "/stale", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale" },
         { "/chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 9\r\n"
           "Content-Length: 3\r\n\r\n" },
         { "/interim", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
@@ -137,6 +149,10 @@ static bool app_on_end(struct app_conn *a)
     };
     char text[256];
 
+    if (app_is(a, "/stale") && a->n_requests > 1) {     /* closed as if it had been idle too long */
+        app_drop(a);
+        return false;
+    }
     for (size_t i = 0; i < EV_COUNT(fixed); i++)
         if (app_is(a, fixed[i].path)) {
             app_say(a, fixed[i].answer);
@@ -150,8 +166,8 @@ static bool app_on_end(struct app_conn *a)
             return false;
         }
     if (app_is(a, "/echo")) {
-        snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nX-Chunked: %d\r\nX-Trailers: %zu\r\nContent-Length: %zu\r\n\r\n",
-                 a->chunked, a->req.n_trailers, a->body.n);
+        snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nX-Chunked: %d\r\nX-Trailers: %zu\r\n"
+                 "Content-Length: %zu\r\n\r\n", a->chunked, a->req.n_trailers, a->body.n);
         app_say(a, text);
         if (a->body.n && ev_stream_write(a->s, ev_buf_slice(&a->body)) < 0)
             abort();
@@ -289,6 +305,8 @@ static void watch_queues(void)
     }
 }
 
+static bool front_raw;
+
 /* ---- clients ---- */
 
 struct client {
@@ -346,13 +364,32 @@ static void client_connected(void *ctx, struct ev_stream *s, const struct ev_err
     ev_stream_read_start(s);
 }
 
+static bool world_tls;                  /* clients speak TLS */
+
+static int any_peer(void *ctx, const struct ev_cert *leaf, struct ev_err *err)
+{
+    (void)ctx;
+    (void)err;
+    return leaf ? 0 : EV_EVERIFY;
+}
+
+static void client_plain(void *ctx, struct ev_stream *s, const struct ev_err *err)
+{
+    struct ev_tls_client_conf conf = { .sni = "x.cages.localhost", .accept_peer = any_peer };
+
+    if (err || !world_tls || front_raw)
+        client_connected(ctx, s, err);
+    else
+        ev_tls_connect(rt, &conf, s, client_connected, ctx);
+}
+
 static struct client *dial(void)
 {
     struct client *c = ev_alloc(sizeof *c);
     struct ev_stream *pending = NULL;
 
     ev_buf_init(&c->got, 1 << 26);
-    if (ev_stream_connect(rt, &front_addr, 2000, client_connected, c, &pending, NULL) < 0)
+    if (ev_stream_connect(rt, &front_addr, 2000, client_plain, c, &pending, NULL) < 0)
         abort();
     if (!UNTIL(c->s || c->failed))
         abort();
@@ -403,14 +440,43 @@ static bool heard(struct client *c, const char *what)
 /* Sends, waits until `end` was heard, forgets all that was heard before the next one. */
 #define ASK(c, request, end, what) \
     do { ev_buf_clear(&(c)->got); say(c, request); \
-         if (!OK(UNTIL(heard(c, end) || (c)->eof) && heard(c, end), "%s", what)) same_text(text_of(c), end, "(text)", __LINE__); \
+         if (!OK(UNTIL(heard(c, end) || (c)->eof) && heard(c, end), "%s", what)) \
+             same_text(text_of(c), end, "(text)", __LINE__); \
     } while (0)
 
 /* ---- the ingress ---- */
 
 static struct ev_ingress_conf front_conf;
 static struct ev_ingress_times front_times;
-static bool front_raw;
+static struct ev_tls_pair front_pair;
+
+static int choose(void *ctx, const char *sni, struct ev_tls_pair *out)
+{
+    (void)ctx;
+    (void)sni;
+    *out = front_pair;
+    return 0;
+}
+
+static void make_tls(void)
+{
+    struct ev_cert_conf cert = { .subject = "/CN=x.cages.localhost", .not_before_ms = 1700000000000,
+                                 .not_after_ms = 4000000000000, .path_len = -1 };
+    struct ev_tls_server_conf server = { .select = choose };
+
+    if (ev_key_generate(EV_P256, &front_pair.key, NULL) < 0 ||
+        ev_cert_make(&cert, front_pair.key, NULL, front_pair.key, &front_pair.cert, NULL) < 0 ||
+        ev_tls_server_new(&server, &front_conf.tls, NULL) < 0)
+        abort();
+}
+
+static void drop_tls(void)
+{
+    ev_tls_ctx_free(front_conf.tls);
+    ev_cert_free(front_pair.cert);
+    ev_key_free(front_pair.key);
+    front_pair = (struct ev_tls_pair){0};
+}
 
 static void world_open(void)
 {
@@ -431,6 +497,8 @@ static void world_open(void)
     front_conf.take_listen_fd = fd;
     front_conf.app = app_addr;
     front_conf.times = &front_times;
+    if (world_tls && !front_raw)
+        make_tls();
     if (ev_ingress_open_as(&front_conf, front_raw, &front, NULL) < 0)
         abort();
     app_accepted = app_requests = 0;
@@ -450,6 +518,7 @@ static void world_close(const char *what)
     ev_rt_free(rt);
     rt = NULL;
     ev_buf_fini(&app_seen);
+    drop_tls();
     front_conf = (struct ev_ingress_conf){0};
     front_times = (struct ev_ingress_times){0};
     front_raw = false;

@@ -153,11 +153,13 @@ static void test_shallow(void)
 {
     open_health(NULL);
     EQ_INT(ev_health_state(health), EV_HEALTH_UNINITIALIZED, "before the app was started");
-    OK(IS(ask(GET), "HTTP/1.1 500 Internal Server Error\r\n") && IS(ev_buf_str(&heard), "{\"status\":\"Uninitialized\",\"message\":null}"),
+    OK(IS(ask(GET), "HTTP/1.1 500 Internal Server Error\r\n") &&
+       IS(ev_buf_str(&heard), "{\"status\":\"Uninitialized\",\"message\":null}"),
        "500 Uninitialized");
     ev_health_set_initialized(health);
     EQ_INT(ev_health_state(health), EV_HEALTH_OK, "without a path: Ok from then on");
-    OK(strcmp(ask(GET), "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 30\r\nconnection: close\r\n\r\n"
+    OK(strcmp(ask(GET), "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 30\r\n"
+              "connection: close\r\n\r\n"
               "{\"status\":\"Ok\",\"message\":null}") == 0, "200 Ok");
     OK(IS(ask("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"), "200 OK") && !IS(ev_buf_str(&heard), "{"), "HEAD");
     OK(IS(ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"), "405 "), "POST");
@@ -174,14 +176,17 @@ static void test_probe(void)
     ev_health_set_initialized(health);
     EQ_INT(ev_health_state(health), EV_HEALTH_UNKNOWN, "before the first probe");
     OK(UNTIL(ev_health_state(health) == EV_HEALTH_OK), "2xx is Ok");
-    OK(IS(app_asked, "GET /health HTTP/1.1\r\n") && IS(app_asked, "user-agent: Evervault-Healthcheck-Agent\r\n"), "how the app is asked");
+    OK(IS(app_asked, "GET /health HTTP/1.1\r\n") && IS(app_asked, "user-agent: Evervault-Healthcheck-Agent\r\n"),
+       "how the app is asked");
     OK(UNTIL(probes >= 2) && ev_health_state(health) == EV_HEALTH_OK, "again and again");
     app_answer = "HTTP/1.1 301 Moved\r\nContent-Length: 0\r\n\r\n";
     OK(UNTIL(ev_health_state(health) == EV_HEALTH_ERR), "another status is a failure");
-    OK(IS(ask(GET), "500 Internal") && IS(ev_buf_str(&heard), "{\"status\":\"Err\",\"message\":\"the app answered 301\"}"), "said so");
+    OK(IS(ask(GET), "500 Internal") && IS(ev_buf_str(&heard),
+                                          "{\"status\":\"Err\",\"message\":\"the app answered 301\"}"), "said so");
     app_answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     probes = 0;
-    OK(UNTIL(probes >= 3) && ev_health_state(health) == EV_HEALTH_ERR, "one failure counts for a while (the worst of nine)");
+    OK(UNTIL(probes >= 3) && ev_health_state(health) == EV_HEALTH_ERR,
+       "one failure counts for a while (the worst of nine)");
     ev_health_close(health);
 }
 

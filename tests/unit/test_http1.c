@@ -52,6 +52,10 @@ static const char *story(enum ev_http1_kind kind, bool head_asked, ev_slice text
     return out;
 }
 
+/* EQ_STR for texts of many lines. */
+#define SAME(got, want, what) \
+    do { if (!OK(strcmp(got, want) == 0, "%s", what)) printf("# got %zu bytes: %s\n", strlen(got), got); } while (0)
+
 struct row { const char *text, *want; };
 
 static const struct row requests[] = {
@@ -116,13 +120,16 @@ static const struct row requests[] = {
     { POST "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "!400" },
     { POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "!400" },
     { POST "Transfer-Encoding: gzip, chunked\r\n\r\n", "!501" }, { POST "Transfer-Encoding: identity\r\n\r\n", "!501" },
-    { POST "Transfer-Encoding: xchunked\r\n\r\n", "!501" }, { POST "Transfer-Encoding: chunked, chunked\r\n\r\n", "!400" },
+    { POST "Transfer-Encoding: xchunked\r\n\r\n", "!501" },
+    { POST "Transfer-Encoding: chunked, chunked\r\n\r\n", "!400" },
     { POST "Transfer-Encoding:\r\n\r\n", "!501" }, { POST "Transfer-Encoding: \"chunked\"\r\n\r\n", "!501" },
-    { POST "Transfer-Encoding: chunked;q=1\r\n\r\n", "!501" }, { POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n", "!400" },
+    { POST "Transfer-Encoding: chunked;q=1\r\n\r\n", "!501" },
+    { POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n", "!400" },
     { "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "!400" },
     { POST "Expect: 200-ok\r\n\r\n", "!417" },
     /* chunks */
-    { CHUNKED "\r\n", "H(POST / 2)!400" }, { CHUNKED "g\r\n", "H(POST / 2)!400" }, { CHUNKED " 5\r\n", "H(POST / 2)!400" },
+    { CHUNKED "\r\n", "H(POST / 2)!400" }, { CHUNKED "g\r\n", "H(POST / 2)!400" },
+    { CHUNKED " 5\r\n", "H(POST / 2)!400" },
     { CHUNKED "5 \r\n", "H(POST / 2)!400" }, { CHUNKED "5\nhello\r\n", "H(POST / 2)!400" },
     { CHUNKED "0x5\r\n", "H(POST / 2)!400" }, { CHUNKED "-5\r\n", "H(POST / 2)!400" },
     { CHUNKED "5\rXhello", "H(POST / 2)!400" }, { CHUNKED "5\r\nhelloX\r\n", "H(POST / 2)hello!400" },
@@ -132,7 +139,8 @@ static const struct row requests[] = {
     { CHUNKED "0\r\n A: b\r\n\r\n", "H(POST / 2)!400" }, { CHUNKED "0\r\nA : b\r\n\r\n", "H(POST / 2)!400" },
     { CHUNKED "0\r\nA\r\n\r\n", "H(POST / 2)!400" }, { CHUNKED "0\r\n\rX", "H(POST / 2)!400" },
     /* ends early */
-    { GET H, "?" }, { POST "Content-Length: 5\r\n\r\nhell", "H(POST / 1)hell?" }, { CHUNKED "5\r\nhello\r\n", "H(POST / 2)hello?" },
+    { GET H, "?" }, { POST "Content-Length: 5\r\n\r\nhell", "H(POST / 1)hell?" },
+    { CHUNKED "5\r\nhello\r\n", "H(POST / 2)hello?" },
     { CHUNKED "0\r\n", "H(POST / 2)?" },
 };
 
@@ -152,9 +160,11 @@ static const struct row responses[] = {
     { R "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", "!400" },
     { R "Content-Length: 3\r\nContent-Length: 3\r\n\r\n", "!400" }, { R "Transfer-Encoding: gzip\r\n\r\n", "!501" },
     { "HTTP/1.1 20 OK\r\n\r\n", "!400" }, { "HTTP/1.1 2000 OK\r\n\r\n", "!400" }, { "HTTP/1.1 200OK\r\n\r\n", "!400" },
-    { "HTTP/1.1 099 OK\r\n\r\n", "!400" }, { "HTTP/1.1  200 OK\r\n\r\n", "!400" }, { "HTTP/2.0 200 OK\r\n\r\n", "!505" },
+    { "HTTP/1.1 099 OK\r\n\r\n", "!400" }, { "HTTP/1.1  200 OK\r\n\r\n", "!400" },
+    { "HTTP/2.0 200 OK\r\n\r\n", "!505" },
     { "\r\n" R "\r\n", "!400" }, { "SSH-2.0-x\r\n", "?" }, { R "A: b\r\n c\r\n\r\n", "!400" },
-    { R "Content-Length: 3\r\n\r\nab", "H(200 1)ab?" }, { R "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", "H(200 2)a?" },
+    { R "Content-Length: 3\r\n\r\nab", "H(200 1)ab?" },
+    { R "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", "H(200 2)a?" },
 };
 
 static void run_rows(enum ev_http1_kind kind, const struct row *rows, size_t n)
@@ -177,7 +187,8 @@ static void test_nul(void)
     EQ_STR(story(EV_HTTP1_REQUEST, false, EV_LIT(GET H "A: \0\r\n\r\n"), 99), "!400", "NUL in a value");
     EQ_STR(story(EV_HTTP1_REQUEST, false, EV_LIT(GET H "A\0: b\r\n\r\n"), 99), "!400", "NUL in a name");
     EQ_STR(story(EV_HTTP1_RESPONSE, false, EV_LIT("HTTP/1.1 200 O\0K\r\n\r\n"), 99), "!400", "NUL in a reason");
-    EQ_STR(story(EV_HTTP1_RESPONSE, true, EV_LIT(R "Content-Length: 9\r\n\r\n" R "Transfer-Encoding: chunked\r\n\r\n"), 5),
+    EQ_STR(story(EV_HTTP1_RESPONSE, true,
+                 EV_LIT(R "Content-Length: 9\r\n\r\n" R "Transfer-Encoding: chunked\r\n\r\n"), 5),
            "H(200 0)E0H(200 0)E0", "answers to HEAD have no body");
 }
 
@@ -198,7 +209,8 @@ static void test_limits(void)
 
     for (size_t more = 0; more < 2; more++) {
         fill(&b, GET H "A: ", rest + more, "\r\n\r\n");
-        EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1 << 20), more ? "!431" : "H(GET / 0)E0", "head of 32 KiB");
+        EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1 << 20), more ? "!431" : "H(GET / 0)E0",
+               "head of 32 KiB");
         EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1000), more ? "!431" : "H(GET / 0)E0", "in pieces");
     }
     for (size_t n = EV_HTTP1_FIELDS; n <= EV_HTTP1_FIELDS + 1; n++) {
@@ -230,7 +242,7 @@ static const struct ev_http1_head *read_one(enum ev_http1_kind kind, const char 
 
     ev_http1_fini(&reader);
     ev_http1_init(&reader, kind);
-    OK(ev_http1_next(&reader, ev_slice_str(text), &used, &data, NULL) == EV_HTTP1_HEAD, "reads %.20s", text);
+    OK(ev_http1_next(&reader, ev_slice_str(text), &used, &data, NULL) == EV_HTTP1_HEAD, "reads");
     return &reader.head;
 }
 
@@ -249,7 +261,8 @@ static void test_persistence(void)
     OK(!read_one(EV_HTTP1_RESPONSE, R "\r\n")->keep_alive, "a body until the end ends the connection");
     OK(read_one(EV_HTTP1_REQUEST, GET H "Upgrade: a\r\nConnection: upgrade\r\n\r\n")->upgrade, "upgrade");
     OK(!read_one(EV_HTTP1_REQUEST, GET H "Upgrade: a\r\n\r\n")->upgrade, "Upgrade that Connection does not name");
-    OK(!read_one(EV_HTTP1_REQUEST, "GET / HTTP/1.0\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n")->upgrade, "nor in 1.0");
+    OK(!read_one(EV_HTTP1_REQUEST, "GET / HTTP/1.0\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n")->upgrade,
+       "nor in 1.0");
     OK(read_one(EV_HTTP1_REQUEST, POST "Expect: 100-Continue\r\n\r\n")->expect_continue, "Expect");
     OK(read_one(EV_HTTP1_REQUEST, GET H "TE: gzip, Trailers\r\n\r\n")->te_trailers, "TE");
 }
@@ -262,27 +275,31 @@ static void test_writer(void)
     struct ev_buf out = EV_BUF_INIT(1 << 16);
     const struct ev_http1_head *h;
 
-    h = read_one(EV_HTTP1_REQUEST, "POST http://h/a?b HTTP/1.1\r\nHOST: h\r\nConnection: X-Hop, cookie, close\r\nx-hop: 1\r\n"
+    h = read_one(EV_HTTP1_REQUEST, "POST http://h/a?b HTTP/1.1\r\nHOST: h\r\nConnection: X-Hop, cookie, close\r\n"
+                 "x-hop: 1\r\n"
                  "Cookie: c\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nProxy: evil\r\nTE: trailers\r\nAPI_Key: k\r\n"
                  "api-key: k\r\nX_Ctx: 9\r\nx-ctx: 8\r\nTrailer: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
                  "Transfer-Encoding: chunked\r\nA:   b \r\nA: c\r\nExpect: 100-continue\r\n\r\n");
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
-    EQ_STR(ev_buf_str(&out), "POST /a?b HTTP/1.1\r\nHOST: h\r\nCookie: c\r\nTrailer: t\r\nA: b\r\nA: c\r\nx-ctx: 1\r\n"
+    SAME(ev_buf_str(&out), "POST /a?b HTTP/1.1\r\nHOST: h\r\nCookie: c\r\nTrailer: t\r\nA: b\r\nA: c\r\nx-ctx: 1\r\n"
            "transfer-encoding: chunked\r\n\r\n", "what belongs to one connection stays behind");
     ev_buf_clear(&out);
     e = (struct ev_http1_edit){ .connection = "close" };
     h = read_one(EV_HTTP1_RESPONSE, "HTTP/1.0 304 Not\r\nContent-Length: 7\r\n\r\n");
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
-    EQ_STR(ev_buf_str(&out), "HTTP/1.1 304 Not\r\ncontent-length: 7\r\nconnection: close\r\n\r\n", "the length of a 304 stays");
+    SAME(ev_buf_str(&out), "HTTP/1.1 304 Not\r\ncontent-length: 7\r\nconnection: close\r\n\r\n",
+           "the length of a 304 stays");
     ev_buf_clear(&out);
     h = read_one(EV_HTTP1_RESPONSE, "HTTP/1.1 204 No\r\nContent-Length: 7\r\n\r\n");
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
-    EQ_STR(ev_buf_str(&out), "HTTP/1.1 204 No\r\nconnection: close\r\n\r\n", "a 204 has none");
+    SAME(ev_buf_str(&out), "HTTP/1.1 204 No\r\nconnection: close\r\n\r\n", "a 204 has none");
     ev_buf_clear(&out);
-    h = read_one(EV_HTTP1_REQUEST, "GET http://h?q HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    h = read_one(EV_HTTP1_REQUEST, "GET http://h?q HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n"
+                 "Upgrade: websocket\r\n\r\n");
     e = (struct ev_http1_edit){ .connection = "upgrade", .upgrade = true };
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
-    EQ_STR(ev_buf_str(&out), "GET /?q HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n", "upgrade goes on");
+    SAME(ev_buf_str(&out), "GET /?q HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+           "upgrade goes on");
     ev_buf_fini(&out);
 }
 
@@ -290,11 +307,13 @@ static void test_trailers(void)
 {
     struct ev_http1_field f[] = { { EV_LIT("X-Sum"), EV_LIT("1") }, { EV_LIT("Content-Length"), EV_LIT("9") },
                                   { EV_LIT("API-key"), EV_LIT("k") }, { EV_LIT("x-forwarded-proto"), EV_LIT("http") },
-                                  { EV_LIT("Transfer-Encoding"), EV_LIT("x") }, { EV_LIT("grpc-status"), EV_LIT("0") } };
+                                  { EV_LIT("Transfer-Encoding"), EV_LIT("x") },
+                                      { EV_LIT("grpc-status"), EV_LIT("0") } };
     struct ev_buf out = EV_BUF_INIT(1 << 16);
 
     OK(ev_http1_put_chunk(&out, 0x1a2b) == 0 && ev_http1_put_last(&out, f, EV_COUNT(f)) == 0, "writes");
-    EQ_STR(ev_buf_str(&out), "1a2b\r\n0\r\nX-Sum: 1\r\ngrpc-status: 0\r\n\r\n", "trailers that frame or route stay behind");
+    SAME(ev_buf_str(&out), "1a2b\r\n0\r\nX-Sum: 1\r\ngrpc-status: 0\r\n\r\n",
+           "trailers that frame or route stay behind");
     ev_buf_fini(&out);
 }
 

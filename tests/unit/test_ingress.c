@@ -4,8 +4,10 @@
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
 #define CTX "x-evervault-cage-ctx: CTX\r\n"
-#define OURS(status, len, conn) "HTTP/1.1 " status "\r\ncontent-type: application/json\r\ncontent-length: " len "\r\n" CTX \
-                                "connection: " conn "\r\n\r\n"
+#define JSON "content-type: application/json\r\n"
+#define OURS(status, len) \
+    "HTTP/1.1 " status "\r\n" JSON "content-length: " len "\r\n" CTX "connection: keep-alive\r\n\r\n"
+#define UPGRADE "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
 
 static void test_forward(void)
 {
@@ -20,14 +22,16 @@ static void test_forward(void)
     SAME(ev_buf_str(&app_seen), "GET /hello HTTP/1.1\r\nHost: x\r\nx-forwarded-proto: https\r\n" CTX
            "connection: keep-alive\r\n\r\n", "the request as the app gets it");
     ASK(c, "GET http://X/hello?a=%20b HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: http\r\nx_evervault_cage_ctx: 1\r\n"
-        "X-Forwarded-For: 9.9.9.9\r\nTE: trailers\r\nConnection: te, x-hop\r\nX-Hop: 1\r\nApi-Key: mine\r\n\r\n", "hello", "again");
+        "X-Forwarded-For: 9.9.9.9\r\nTE: trailers\r\nConnection: te, x-hop\r\nX-Hop: 1\r\nApi-Key: mine\r\n\r\n",
+        "hello", "again");
     hide_ctx(&app_seen);
     SAME(ev_buf_str(&app_seen), "GET /hello?a=%20b HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9\r\nApi-Key: mine\r\n"
            "x-forwarded-proto: https\r\n" CTX "te: trailers\r\nconnection: te\r\n\r\n",
            "hop-by-hop fields stay behind; without authentication api-key is the app's");
     ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "\r\n\r\nabc", "a body with a length");
     OK(heard(c, "X-Chunked: 0"), "the app got the length");
-    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nX-T: 1\r\nHost: y\r\n\r\n",
+    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "2\r\nab\r\n1;x\r\nc\r\n0\r\nX-T: 1\r\nHost: y\r\n\r\n",
         "\r\n\r\nabc", "a body in chunks");
     OK(heard(c, "X-Chunked: 1") && heard(c, "X-Trailers: 1"), "the app got chunks and the trailer that may pass");
     ASK(c, GET("/chunks"), "X-Sum: 9\r\n\r\n", "an answer in chunks, with trailers");
@@ -43,7 +47,8 @@ static void test_forward(void)
            "content-length: 2\r\nconnection: keep-alive\r\n\r\nok", "103 passes, 100 is not the app's to send");
     ASK(c, GET("/204"), "\r\n\r\n", "204");
     ASK(c, GET("/304"), "content-length: 77\r\nconnection: keep-alive\r\n\r\n", "304 with a length and no body");
-    ASK(c, "HEAD /headonly HTTP/1.1\r\nHost: x\r\n\r\n", "content-length: 77\r\nconnection: keep-alive\r\n\r\n", "HEAD");
+    ASK(c, "HEAD /headonly HTTP/1.1\r\nHost: x\r\n\r\n", "content-length: 77\r\nconnection: keep-alive\r\n\r\n",
+        "HEAD");
     ASK(c, GET("/hello"), "hello", "and the connection is in step");
     ASK(c, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", "nothing");
     hang_up(c);
@@ -57,10 +62,12 @@ static void test_pipeline(void)
     world_open();
     c = dial();
     ASK(c, GET("/hello") GET("/chunks") "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
-        GET("/.well-known/attestation") GET("/close") "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" GET("/silent"),
+        GET("/.well-known/attestation") GET("/close")
+        "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" GET("/silent"),
         "close\r\n\r\nhello", "seven requests at once");
     OK(UNTIL(c->eof), "Connection: close ends it");
-    const char *t = text_of(c), *a = strstr(t, "\r\n\r\nhello"), *b = strstr(t, "\r\nabc"), *d = strstr(t, "\r\n\r\nhi"),
+    const char *t = text_of(c), *a = strstr(t, "\r\n\r\nhello"), *b = strstr(t, "\r\nabc"),
+               *d = strstr(t, "\r\n\r\nhi"),
                *e = strstr(t, "404 Not Found"), *f = strstr(t, "\r\n\r\nok");
 
     OK(a && b && d && e && f && a < b && b < d && d < e && e < f, "answers come in order");
@@ -68,7 +75,8 @@ static void test_pipeline(void)
     OK(app_accepted <= 2, "one app connection serves them all but one that the app closed (%d)", app_accepted);
     hang_up(c);
     c = dial();
-    for (const char *p = GET("/hello") "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"; *p; p++) {
+    for (const char *p = GET("/hello") "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                         "2\r\nhi\r\n0\r\n\r\n"; *p; p++) {
         char one[2] = { *p, '\0' };
 
         say(c, one);
@@ -86,7 +94,8 @@ static void test_http10(void)
 
     world_open();
     c = dial();
-    ASK(c, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "keep-alive\r\n\r\nhello", "HTTP/1.0 with keep-alive");
+    ASK(c, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "keep-alive\r\n\r\nhello",
+        "HTTP/1.0 with keep-alive");
     OK(strstr(ev_buf_str(&app_seen), "host: localhost\r\n") != NULL, "the app gets a Host");
     ASK(c, "GET /interim HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "\r\n\r\nok", "no interim answers for it");
     OK(!heard(c, "103"), "none");
@@ -124,25 +133,29 @@ static void test_auth(void)
     memset(digests, 0, sizeof digests);
     c = dial();
     ASK(c, GET("/hello"), "}", "no key");
-    SAME(text_of(c), OURS("401 Unauthorized", "50", "keep-alive") "{\"message\":\"No api-key header present on request\"}",
+    SAME(text_of(c), OURS("401 Unauthorized", "50") "{\"message\":\"No api-key header present on request\"}",
            "401 without a key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: wrong\r\n\r\n", "}", "a wrong key");
-    SAME(text_of(c), OURS("401 Unauthorized", "38", "keep-alive") "{\"message\":\"Invalid api key provided\"}", "401 with a wrong key");
+    SAME(text_of(c), OURS("401 Unauthorized", "38") "{\"message\":\"Invalid api key provided\"}",
+         "401 with a wrong key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key:\r\n\r\n", "Invalid api key", "an empty key");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: third\r\napi-key: third\r\n\r\n", "Invalid api key", "two keys");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi_key: third\r\n\r\n", "No api-key", "another name");
     ASK(c, "HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n", "HEAD without a key");
     OK(!heard(c, "{"), "has no body");
-    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "401", "WebSocket without a key");
+    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "401",
+        "WebSocket without a key");
     EQ_INT(app_requests, 0, "none of them reached the app");
-    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nAPI-Key:  placeholder \r\nConnection: api-key\r\n\r\n", "hello", "the right key");
+    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nAPI-Key:  placeholder \r\nConnection: api-key\r\n\r\n", "hello",
+        "the right key");
     OK(!strcasestr(ev_buf_str(&app_seen), "api-key"), "is not shown to the app");
     ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\napi-key: third\r\n\r\n", "hello", "the last key of the list");
     ASK(c, GET("/.well-known/attestation"), "}", "the document needs no key");
-    SAME(text_of(c), "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\naccess-control-allow-origin: *\r\ncontent-length: 26\r\n"
+    SAME(text_of(c), "HTTP/1.1 200 OK\r\n" JSON "access-control-allow-origin: *\r\ncontent-length: 26\r\n"
            CTX "connection: keep-alive\r\n\r\n{\"attestation_doc\":\"AAAA\"}", "the document");
     ASK(c, "HEAD /.well-known/attestation?x HTTP/1.1\r\nHost: x\r\n\r\n", "content-length: 26", "HEAD of it");
-    ASK(c, "DELETE /.well-known/attestation HTTP/1.1\r\nHost: x\r\n\r\n", "405 Method Not Allowed\r\nallow: GET, HEAD", "GET only");
+    ASK(c, "DELETE /.well-known/attestation HTTP/1.1\r\nHost: x\r\n\r\n",
+        "405 Method Not Allowed\r\nallow: GET, HEAD", "GET only");
     state = 0;
     ASK(c, GET("/.well-known/attestation"), "500 Internal", "never 200 without a document");
     state = -1;
@@ -162,11 +175,13 @@ static void test_expect(void)
 
     world_open();
     c = dial();
-    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n",
+    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
         "the client is told to go on");
     ASK(c, "abc", "\r\n\r\nabc", "and does");
     OK(!strcasestr(ev_buf_str(&app_seen), "expect"), "the app never knew");
-    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: more\r\n\r\n", "417 Expectation Failed", "another expectation");
+    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: more\r\n\r\n", "417 Expectation Failed",
+        "another expectation");
     hang_up(c);
     world_close("Expect");
 }
@@ -177,9 +192,10 @@ static void test_upgrade(void)
 
     world_open();
     c = dial();
-    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\nfirst",
+    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\n" UPGRADE "Sec-WebSocket-Key: k\r\n\r\nfirst",
         "first", "bytes after the 101, both ways");
-    OK(heard(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" CTX "connection: upgrade\r\n\r\nwelcomefirst"), "101");
+    OK(heard(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" CTX "connection: upgrade\r\n\r\n"
+             "welcomefirst"), "101");
     hide_ctx(&app_seen);
     SAME(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n"
            "x-forwarded-proto: https\r\n" CTX "connection: upgrade\r\n\r\n", "the app is asked");
@@ -188,9 +204,12 @@ static void test_upgrade(void)
     OK(UNTIL(c->eof) && heard(c, "bye"), "half-close goes through, the last words come back");
     hang_up(c);
     c = dial();
-    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n", "hello", "h2c");
-    OK(!strcasestr(ev_buf_str(&app_seen), "h2c") && !strcasestr(ev_buf_str(&app_seen), "http2"), "is not asked of the app");
-    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "hello", "an app that does not want to");
+    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        "Upgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n", "hello", "h2c");
+    OK(!strcasestr(ev_buf_str(&app_seen), "h2c") && !strcasestr(ev_buf_str(&app_seen), "http2"),
+       "is not asked of the app");
+    ASK(c, "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "hello",
+        "an app that does not want to");
     ASK(c, GET("/unasked"), "502 Bad Gateway", "a 101 that nobody asked for");
     ASK(c, GET("/hello"), "hello", "the connection is in step");
     hang_up(c);
@@ -234,11 +253,13 @@ static void test_bad_requests(void)
     ASK(c, ev_buf_str(&big), "414 URI Too Long", "a target that is too long");
     hang_up(c);
     c = dial();
-    ASK(c, GET("/hello") "GET /hello HTTP/1.1\r\nHost x\r\n\r\n" GET("/hello"), "400 Bad Request", "a bad second request");
+    ASK(c, GET("/hello") "GET /hello HTTP/1.1\r\nHost x\r\n\r\n" GET("/hello"), "400 Bad Request",
+        "a bad second request");
     OK(heard(c, "hello") && UNTIL(c->eof), "after the answer to the first");
     hang_up(c);
     c = dial();
-    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!", "400 Bad Request", "a bad chunk");
+    ASK(c, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!", "400 Bad Request",
+        "a bad chunk");
     OK(UNTIL(c->eof), "ends it");
     hang_up(c);
     ASK(other, "cd", "\r\n\r\nabcd", "nobody else was harmed");
@@ -250,7 +271,8 @@ static void test_bad_requests(void)
 static void test_bad_apps(void)
 {
     static const struct { const char *ask, *status; } rows[] = {
-        { GET("/bad"), "502 Bad Gateway" }, { GET("/twolengths"), "502" }, { GET("/gone"), "502" }, { GET("/halfhead"), "502" },
+        { GET("/bad"), "502 Bad Gateway" }, { GET("/twolengths"), "502" }, { GET("/gone"), "502" },
+        { GET("/halfhead"), "502" },
         { "POST /gone HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na", "502" },
     };
     struct client *c;
@@ -259,7 +281,8 @@ static void test_bad_apps(void)
     c = dial();
     for (size_t i = 0; i < EV_COUNT(rows); i++) {
         ASK(c, rows[i].ask, rows[i].status, "an app that does not answer properly");
-        OK(UNTIL(heard(c, "}")) && heard(c, "connection: keep-alive") && heard(c, "{\"message\":\"Error requesting user process - "),
+        OK(UNTIL(heard(c, "}")) && heard(c, "connection: keep-alive") &&
+           heard(c, "{\"message\":\"Error requesting user process - "),
            "is a 502 with a message, and the client may go on");
     }
     ASK(c, GET("/more"), "\r\n\r\nok", "an app that says more than it should");
@@ -276,11 +299,14 @@ static void test_bad_apps(void)
     OK(UNTIL(c->eof) && !heard(c, "0\r\n\r\n"), "is cut too");
     hang_up(c);
     c = dial();
-    ASK(c, "POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", "stop", "an app that answers before the body is there");
-    OK(heard(c, "HTTP/1.1 413 Too Much") && heard(c, "connection: close") && UNTIL(c->eof), "is passed on, then the connection ends");
+    ASK(c, "POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc", "stop",
+        "an app that answers before the body is there");
+    OK(heard(c, "HTTP/1.1 413 Too Much") && heard(c, "connection: close") && UNTIL(c->eof),
+       "is passed on, then the connection ends");
     hang_up(c);
     c = dial();
-    ASK(c, "POST /duplex HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na", "1\r\na\r\n", "an app that answers while it reads");
+    ASK(c, "POST /duplex HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na", "1\r\na\r\n",
+        "an app that answers while it reads");
     ASK(c, "b", "1\r\nz\r\n0\r\n\r\n", "and goes on");
     OK(UNTIL(c->eof), "then it ends");
     hang_up(c);
@@ -300,7 +326,8 @@ static void test_pool(void)
     EQ_INT(app_accepted, 1, "one app connection for both");
     app_stop();
     ASK(c, GET("/hello"), "502 Bad Gateway", "no app: 502");
-    SAME(text_of(c), OURS("502 Bad Gateway", "64", "keep-alive") "{\"message\":\"Error requesting user process - Connection refused\"}",
+    SAME(text_of(c), OURS("502 Bad Gateway", "64")
+         "{\"message\":\"Error requesting user process - Connection refused\"}",
            "with a message");
     app_start();
     ASK(c, GET("/hello"), "\r\n\r\nhello", "the app is back");
@@ -308,6 +335,13 @@ static void test_pool(void)
     while (app_conns)                   /* at the same turn as the next request: a race that is lost */
         app_drop(app_conns);
     ASK(c, GET("/hello"), "\r\n\r\nhello", "asked again when the kept connection is dead");
+    ASK(c, GET("/stale"), "\r\n\r\nstale", "kept again");
+    app_accepted = app_requests = 0;
+    ASK(c, GET("/stale"), "\r\n\r\nstale", "a kept connection that the app closes under the request");
+    OK(app_accepted == 1 && app_requests == 2, "asked again on a new one");
+    app_requests = 0;
+    ASK(c, "POST /stale HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na", "502 Bad Gateway", "but no POST");
+    EQ_INT(app_requests, 1, "is sent twice");
     for (size_t i = 0; i < EV_COUNT(all); i++) {
         all[i] = dial();
         say(all[i], GET("/hello"));
@@ -332,7 +366,8 @@ static void test_raw(void)
     world_open();
     c = dial();
     ASK(c, "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n", "welcome", "raw");
-    SAME(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n", "bytes as they are");
+    SAME(ev_buf_str(&app_seen), "GET /ws HTTP/1.1\r\nHost: y\r\nConnection: upgrade\r\nUpgrade: z\r\n\r\n",
+         "bytes as they are");
     ASK(c, "\x01\x02", "\x01\x02", "both ways");
     ev_stream_shutdown(c->s);
     OK(UNTIL(c->eof) && heard(c, "bye"), "half-close");
@@ -346,15 +381,18 @@ static void test_raw(void)
 
 int main(void)
 {
-    test_forward();
-    test_pipeline();
-    test_http10();
-    test_auth();
-    test_expect();
-    test_upgrade();
-    test_bad_requests();
-    test_bad_apps();
-    test_pool();
+    for (int tls = 0; tls < 2; tls++) {
+        world_tls = tls;
+        test_forward();
+        test_pipeline();
+        test_http10();
+        test_auth();
+        test_expect();
+        test_upgrade();
+        test_bad_requests();
+        test_bad_apps();
+        test_pool();
+    }
     test_raw();
     return tap_done();
 }

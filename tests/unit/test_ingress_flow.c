@@ -150,7 +150,8 @@ static void test_deadlines(void)
     ASK(c, GET("/ws"), "502", "an upgrade nobody asked for");
     hang_up(c);
     c = dial();
-    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "welcome", "a silent WebSocket");
+    ASK(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "welcome",
+        "a silent WebSocket");
     OK(UNTIL(c->eof), "ends");
     hang_up(c);
     hanging = dial();
@@ -189,6 +190,62 @@ static void test_clients_leave(void)
     world_close("clients leave");
 }
 
+/* A client that leaves, or ends its side, after every byte. */
+static void test_truncation(void)
+{
+    static const char text[] = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+                               "5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n";
+    char part[sizeof text];
+    size_t whole = 0;
+
+    world_open();
+    for (size_t n = 0; n < 2 * sizeof text; n++) {
+        struct client *c = dial();
+
+        snprintf(part, n / 2 + 1, "%s", text);
+        say(c, part);
+        if (n % 2)
+            ev_stream_shutdown(c->s);
+        if (n % 2)
+            UNTIL(c->eof);
+        whole += heard(c, "hello");
+        hang_up(c);
+        if (!UNTIL(front->n_conns == 0))
+            OK(0, "%zu bytes: the connection stays", n / 2);
+    }
+    EQ_INT(whole, 1, "only the whole request was answered");
+    OK(UNTIL(!app_conns || !app_conns->next), "the app has no connection left but a kept one");
+    world_close("truncation");
+}
+
+/* Clients that connect and never shake hands stop nobody, and closing takes them along. */
+static void test_silent_handshakes(void)
+{
+    struct client *c, *silent[4];
+    bool tls = world_tls;
+
+    world_open();
+    world_tls = false;
+    for (size_t i = 0; i < EV_COUNT(silent); i++)
+        silent[i] = dial();
+    world_tls = tls;
+    OK(UNTIL(front->n_conns == EV_COUNT(silent)), "four silent clients");
+    c = dial();
+    ASK(c, GET("/hello"), "hello", "another is served");
+    if (tls) {
+        say(silent[0], GET("/hello"));
+        OK(UNTIL(silent[0]->eof) && !heard(silent[0], "HTTP"), "HTTP without TLS is no handshake");
+    }
+    ev_ingress_close(front);
+    front = NULL;
+    for (size_t i = 0; i < EV_COUNT(silent); i++) {
+        OK(UNTIL(silent[i]->eof), "closed");
+        hang_up(silent[i]);
+    }
+    hang_up(c);
+    world_close("silent handshakes");
+}
+
 /* Closing with connections in every state. */
 static void test_close(void)
 {
@@ -225,11 +282,16 @@ static void test_close(void)
 
 int main(void)
 {
-    test_big();
-    test_slow_reader();
-    test_pipeline_flood();
-    test_deadlines();
-    test_clients_leave();
-    test_close();
+    for (int tls = 0; tls < 2; tls++) {
+        world_tls = tls;
+        test_big();
+        test_slow_reader();
+        test_pipeline_flood();
+        test_deadlines();
+        test_clients_leave();
+        test_truncation();
+        test_silent_handshakes();
+        test_close();
+    }
     return tap_done();
 }
