@@ -193,8 +193,8 @@ static void test_clients_leave(void)
 /* A client that leaves, or ends its side, after every byte. */
 static void test_truncation(void)
 {
-    static const char text[] = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
-                               "5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n";
+    static const char text[] = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                               "Expect: 100-continue\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n";
     char part[sizeof text];
     size_t whole = 0;
 
