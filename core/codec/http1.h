@@ -17,6 +17,7 @@ enum {
     EV_HTTP1_HEAD_MAX = 32 * 1024,      /* bytes of a head, its empty line included */
     EV_HTTP1_TARGET_MAX = 16 * 1024,    /* bytes of a start line */
     EV_HTTP1_FIELDS = 100,              /* fields of a head, and of the trailers */
+    EV_HTTP1_OPTIONS = 32,              /* words of all Connection fields */
     EV_HTTP1_TRAILER_MAX = 8 * 1024,
     EV_HTTP1_CHUNK_LINE_MAX = 256       /* chunk size and its extensions (which are dropped) */
 };

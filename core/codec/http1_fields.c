@@ -179,7 +179,11 @@ static bool host_byte(uint8_t c)
     return ev_http1_isa(c, EV_HTTP1_VISIBLE) && !strchr("\"/<>?@\\^`{|}", c);
 }
 
-struct seen { bool chunked, close, keep, names_upgrade, upgrade; size_t hosts; ev_slice host; };
+struct seen {
+    bool chunked, close, keep, names_upgrade, upgrade;
+    size_t hosts, options;
+    ev_slice host;
+};
 
 static int read_host(struct ev_http1 *p, struct seen *s, ev_slice v, struct ev_err *err)
 {
@@ -189,6 +193,20 @@ static int read_host(struct ev_http1 *p, struct seen *s, ev_slice v, struct ev_e
         if (!host_byte(v.p[i]))
             return ev_http1_bad(p, err, "a byte that no Host may have");
     s->host = v;
+    return 0;
+}
+
+/* Each word may name a field that stays behind, and is compared with every one: so they are few. */
+static int read_connection(struct ev_http1 *p, struct seen *s, ev_slice v, struct ev_err *err)
+{
+    s->options++;
+    for (size_t i = 0; i < v.n; i++)
+        s->options += v.p[i] == ',';
+    if (s->options > EV_HTTP1_OPTIONS)
+        return ev_http1_refuse(p, 400, EV_ELIMIT, err, "too many words in Connection");
+    s->close |= ev_http1_lists(v, "close");
+    s->keep |= ev_http1_lists(v, "keep-alive");
+    s->names_upgrade |= ev_http1_lists(v, "upgrade");
     return 0;
 }
 
@@ -202,11 +220,9 @@ static int read_field(struct ev_http1 *p, struct seen *s, const struct ev_http1_
         return read_expect(p, f->value, err);
     if (ev_http1_is(f->name, "host") && p->kind == EV_HTTP1_REQUEST)
         return read_host(p, s, f->value, err);
-    if (ev_http1_is(f->name, "connection")) {
-        s->close |= ev_http1_lists(f->value, "close");
-        s->keep |= ev_http1_lists(f->value, "keep-alive");
-        s->names_upgrade |= ev_http1_lists(f->value, "upgrade");
-    } else if (ev_http1_is(f->name, "upgrade")) {
+    if (ev_http1_is(f->name, "connection"))
+        return read_connection(p, s, f->value, err);
+    if (ev_http1_is(f->name, "upgrade")) {
         s->upgrade = true;
     } else if (ev_http1_is(f->name, "te")) {
         p->head.te_trailers |= ev_http1_lists(f->value, "trailers");

@@ -48,16 +48,20 @@ static bool nominated(const struct ev_http1_head *h, ev_slice name)
     return false;
 }
 
-/* Equal but for case, and '_' for '-': gateways of CGI and WSGI cannot tell these apart. */
+/* Gateways of CGI and WSGI cannot tell '_' from '-', nor cases. */
+static uint8_t fold(uint8_t c)
+{
+    return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
 static bool same_name(ev_slice a, ev_slice b)
 {
-    for (size_t i = 0; i < a.n; i++) {
-        uint8_t x = a.p[i] == '_' ? '-' : a.p[i];
-
-        if (i >= b.n || !ev_http1_is(ev_slice_of(&x, 1), (char[]){ (char)b.p[i], '\0' }))
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (fold(a.p[i]) != fold(b.p[i]))
             return false;
-    }
-    return a.n == b.n;
+    return true;
 }
 
 static bool replaced(ev_slice name, const struct ev_http1_edit *e)

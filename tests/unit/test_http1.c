@@ -222,6 +222,16 @@ static void test_limits(void)
         EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1 << 20), n > EV_HTTP1_FIELDS ? "!431" : "H(GET / 0)E0",
                "100 fields");
     }
+    for (size_t n = EV_HTTP1_OPTIONS; n <= EV_HTTP1_OPTIONS + 1; n++) {
+        fill(&b, GET H "Connection: a\r\nConnection: a", 0, "");
+        for (size_t i = 2; i < n; i++)
+            if (ev_buf_puts(&b, ",a") < 0)
+                abort();
+        OK(ev_buf_puts(&b, "\r\n\r\n") == 0, "%zu words", n);
+        EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1 << 20),
+               n > EV_HTTP1_OPTIONS ? "!400" : "H(GET / 0)E0",
+               "words of Connection");
+    }
     fill(&b, "GET /", EV_HTTP1_TARGET_MAX, "");
     EQ_STR(story(EV_HTTP1_REQUEST, false, ev_buf_slice(&b), 1 << 20), "!414", "a target without end");
     fill(&b, CHUNKED "5;", EV_HTTP1_CHUNK_LINE_MAX, "");
