@@ -158,15 +158,20 @@ void ev_hconn_next(struct hconn *c)
 /* A random 128-bit number in upper-case hex, without leading zeros. */
 static void make_ctx_id(struct hconn *c)
 {
-    uint8_t r[16];
+    struct ev_ingress *in = c->in;
+    const uint8_t *r;
     size_t n = 0;
 
-    if (ev_random(r, sizeof r) < 0)
-        memset(r, 0, sizeof r);
-    for (size_t i = 0; i < 2 * sizeof r; i++) {
+    if (in->n_random < EV_CTX_ID_BYTES) {
+        if (ev_random(in->random, sizeof in->random) < 0)
+            memset(in->random, 0, sizeof in->random);
+        in->n_random = sizeof in->random;
+    }
+    r = in->random + (in->n_random -= EV_CTX_ID_BYTES);
+    for (size_t i = 0; i < 2 * EV_CTX_ID_BYTES; i++) {
         char digit = "0123456789ABCDEF"[i % 2 ? r[i / 2] & 15 : r[i / 2] >> 4];
 
-        if (n || digit != '0' || i == 2 * sizeof r - 1)
+        if (n || digit != '0' || i == 2 * EV_CTX_ID_BYTES - 1)
             c->ctx_id[n++] = digit;
     }
     c->ctx_id[n] = '\0';
@@ -262,7 +267,8 @@ static int write_head(struct hconn *c, const struct ev_http1_head *h)
 static void app_open(struct hconn *c)
 {
     ev_stream_set_cb(c->up->stream, &ev_answer_cb, c);
-    c->app_reading = c->app_eof = false;
+    c->app_reading = c->up->reused;
+    c->app_eof = false;
     ev_http1_fini(&c->res);
     ev_http1_init(&c->res, EV_HTTP1_RESPONSE);
     ev_http1_answers_head(&c->res, c->is_head);

@@ -18,7 +18,8 @@
 enum {
     EV_HCONN_HIGH = 64 * 1024,          /* queued bytes of a direction at which its source is paused */
     EV_HCONN_PENDING_MAX = 1 << 20,     /* what came in before we asked it to stop: one read of any stream */
-    EV_HCONN_OUT_MAX = 4 << 20          /* one read, framed anew */
+    EV_HCONN_OUT_MAX = 4 << 20,         /* one read, framed anew */
+    EV_CTX_ID_BYTES = 16
 };
 
 enum ev_hconn_state { EV_HC_HANDSHAKE, EV_HC_HEAD, EV_HC_REPLIED, EV_HC_CONNECT, EV_HC_BODY, EV_HC_ANSWER,
@@ -40,6 +41,8 @@ struct ev_ingress {
     struct ev_timer *tick;              /* runs while there are connections */
     struct hconn *conns;
     size_t n_conns;
+    uint8_t random[32 * EV_CTX_ID_BYTES];       /* for the next ids; no secret */
+    size_t n_random;
     struct ev_buf out, out_app;         /* what one callback makes for a client, for the app: written at once */
 };
 
@@ -57,7 +60,7 @@ struct hconn {
     struct ev_upconn *up;
     bool app_reading, app_eof;
     struct ev_buf head_out;             /* the request's head, until the app has begun to answer */
-    char ctx_id[33];
+    char ctx_id[2 * EV_CTX_ID_BYTES + 1];
     bool is_head;                       /* the request was HEAD */
     bool old_client;                    /* it spoke HTTP/1.0 */
     bool keep;                          /* the client's connection may live on */

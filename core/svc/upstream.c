@@ -92,8 +92,6 @@ static struct ev_upconn *take_idle(struct ev_upool *p, uint32_t max_idle_ms)
     if (!c || ev_rt_now_ms(p->rt) - c->idle_since >= max_idle_ms)
         return NULL;
     unlink_idle(c);
-    ev_stream_read_stop(c->stream);
-    ev_stream_set_cb(c->stream, NULL, NULL);
     c->reused = true;
     return c;
 }

@@ -30,7 +30,8 @@ struct ev_upconn {
 struct ev_upool *ev_upool_new(struct ev_rt *rt, const struct ev_addr *app, uint32_t connect_ms);
 void ev_upool_free(struct ev_upool *p);             /* all that was taken is given back or dropped; NULL is fine */
 /* One that was used not longer ago than max_idle_ms (0: a new one). It is open at once when ->stream is
- * there, else `opened` fires later. The owner sets the stream's callbacks itself. */
+ * there, else `opened` fires later. The owner sets the stream's callbacks itself, at once. A reused
+ * one is being read already: stopping and starting would be two system calls a request. */
 int ev_upool_take(struct ev_upool *p, uint32_t max_idle_ms, void (*opened)(void *ctx, const struct ev_err *err),
                   void *ctx, struct ev_upconn **out, struct ev_err *err) EV_MUST_USE;
 void ev_upool_give(struct ev_upconn *c);            /* between two exchanges, nothing queued or unread */
