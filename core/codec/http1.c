@@ -29,6 +29,11 @@ static const char *const scan_wrong[] = {
     [SC_VALUE] = "a byte that no field value may have", [SC_VALUE_LF] = "CR without LF", [SC_END_LF] = "CR without LF",
 };
 
+static uint8_t start_class(const struct ev_http1 *p)
+{
+    return p->kind == EV_HTTP1_REQUEST ? EV_HTTP1_LINE : EV_HTTP1_VALUE;
+}
+
 /* The state after byte c, or -1. */
 static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
 {
@@ -42,8 +47,7 @@ static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
     case SC_START:
         if (c == '\r')
             return SC_START_LF;
-        return ev_http1_isa(c, EV_HTTP1_VISIBLE) || c == ' ' ||
-            (p->kind == EV_HTTP1_RESPONSE && ev_http1_isa(c, EV_HTTP1_VALUE)) ? SC_START : -1;
+        return ev_http1_isa(c, start_class(p)) ? SC_START : -1;
     case SC_LINE:
         return c == '\r' ? SC_END_LF : ev_http1_isa(c, EV_HTTP1_TOKEN) ? SC_NAME : -1;
     case SC_NAME:
@@ -60,37 +64,43 @@ static int scan_byte(const struct ev_http1 *p, int at, uint8_t c)
     }
 }
 
-/* The bound that byte number n (from 0) of this part would break: its status, else 0. */
-static int scan_limit(const struct ev_http1 *p, const struct ev_buf *b, size_t n)
+/* How many bytes this part may have in all, as far as is known in this state. */
+static size_t scan_room(const struct ev_http1 *p, const struct ev_buf *b)
 {
-    if (b->n + n >= b->max)
-        return p->scan <= SC_START_LF ? 414 : 431;
-    if (p->scan <= SC_START && b->n + n >= EV_HTTP1_TARGET_MAX)
-        return 414;
-    return p->n_lines > EV_HTTP1_FIELDS ? 431 : 0;
+    return p->scan <= SC_START ? EV_HTTP1_TARGET_MAX : b->max;
+}
+
+/* The end of the bytes from i on that leave the state as it is. */
+static size_t scan_run(const struct ev_http1 *p, ev_slice in, size_t i, size_t end)
+{
+    uint8_t kind = p->scan == SC_VALUE ? EV_HTTP1_VALUE : p->scan == SC_NAME ? EV_HTTP1_TOKEN :
+                   p->scan == SC_START ? start_class(p) : 0;
+
+    while (i < end && ev_http1_isa(in.p[i], kind))
+        i++;
+    return i;
 }
 
 /* Takes bytes into b until the empty line. → SC_DONE reached (1), more needed (0), error. */
 static int scan(struct ev_http1 *p, struct ev_buf *b, ev_slice in, size_t *used, struct ev_err *err)
 {
-    size_t i;
-    int next, status;
+    size_t i = 0;
+    int next;
 
-    for (i = 0; i < in.n && p->scan != SC_DONE; i++) {
+    while (i < in.n && p->scan != SC_DONE) {
+        size_t room = scan_room(p, b) - b->n;
+
+        i = scan_run(p, in, i, in.n < room ? in.n : room);
+        if (i == in.n)
+            break;
+        if (i >= room)
+            return ev_http1_refuse(p, p->scan <= SC_START ? 414 : 431, EV_ELIMIT, err, "the head is too large");
         if ((next = scan_byte(p, p->scan, in.p[i])) < 0)
             return ev_http1_bad(p, err, scan_wrong[p->scan]);
-        if ((status = scan_limit(p, b, i)) != 0)
-            return ev_http1_refuse(p, (uint16_t)status, EV_ELIMIT, err, "the head is too large");
-        if (p->scan == SC_LINE && next == SC_NAME)
-            p->n_lines++;
+        if (p->scan == SC_LINE && next == SC_NAME && ++p->n_lines > EV_HTTP1_FIELDS)
+            return ev_http1_refuse(p, 431, EV_ELIMIT, err, "too many fields");
         p->scan = (uint8_t)next;
-        if (p->scan == SC_VALUE) {      /* the long stretches, without the switch */
-            size_t end = i + 1, most = b->max - b->n;
-
-            while (end < in.n && end < most && ev_http1_isa(in.p[end], EV_HTTP1_VALUE))
-                end++;
-            i = end - 1;
-        }
+        i++;
     }
     if (ev_buf_put(b, in.p, i) < 0)
         return ev_http1_refuse(p, 431, EV_ELIMIT, err, "the head is too large");
@@ -310,6 +320,13 @@ void ev_http1_init(struct ev_http1 *p, enum ev_http1_kind kind)
     *p = (struct ev_http1){ .kind = kind };
     ev_buf_init(&p->buf, EV_HTTP1_HEAD_MAX);
     ev_buf_init(&p->tail, EV_HTTP1_TRAILER_MAX);
+    begin_message(p);
+}
+
+void ev_http1_reset(struct ev_http1 *p)
+{
+    p->head_asked = false;
+    p->status = 0;
     begin_message(p);
 }
 

@@ -63,6 +63,7 @@ struct ev_http1 {
 
 void ev_http1_init(struct ev_http1 *p, enum ev_http1_kind kind);
 void ev_http1_fini(struct ev_http1 *p);             /* idempotent */
+void ev_http1_reset(struct ev_http1 *p);            /* as after init; small allocations are kept */
 /* The next response answers a HEAD request: it has no body whatever its fields say. */
 void ev_http1_answers_head(struct ev_http1 *p, bool yes);
 /* One event, or MORE when all of `in` was used up and more is needed; call again with the rest until
@@ -75,7 +76,13 @@ bool ev_http1_idle(const struct ev_http1 *p);       /* between messages, no byte
 
 /* The value of the first field of that name, from field number *i on; *i is then the one after it. */
 bool ev_http1_find(const struct ev_http1_head *h, const char *name, size_t *i, ev_slice *value);
-bool ev_http1_is(ev_slice text, const char *word);      /* equal but for the case of letters */
+bool ev_http1_same(ev_slice a, ev_slice b);             /* equal but for the case of letters */
+static inline bool ev_http1_is(ev_slice text, const char *word)
+{
+    size_t n = strlen(word);
+
+    return text.n == n && ev_http1_same(text, ev_slice_of(word, n));
+}
 bool ev_http1_lists(ev_slice value, const char *word);  /* the word is in a comma-separated list */
 
 /* How a head is written on. Fields that belong to one connection only (Connection and what it names,

@@ -4,16 +4,25 @@
 
 enum { LENGTH_DIGITS = 18 };                        /* far below what 64 bits hold */
 
-/* TOKEN 1: names and methods; VALUE 2: field values; VISIBLE 4: targets (no blank, no '#'). */
+/* TOKEN 1: names and methods; VALUE 2: field values; VISIBLE 4: targets (no blank, no '#');
+ * LINE 8: request lines (visible or space). */
 const uint8_t ev_http1_class[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    2, 7, 6, 3, 7, 7, 7, 7, 6, 6, 7, 7, 6, 7, 7, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6,
-    6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 7, 7,
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 7, 6, 7, 0,
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    10, 15, 14, 3, 15, 15, 15, 15, 14, 14, 15, 15, 14, 15, 15, 14,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14, 14, 14, 14, 14,
+    14, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14, 14, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 15, 14, 15, 0,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
 };
 
 int ev_http1_refuse(struct ev_http1 *p, uint16_t status, int code, struct ev_err *err, const char *why)
@@ -101,14 +110,14 @@ static uint8_t lower(uint8_t c)
     return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
 }
 
-bool ev_http1_is(ev_slice text, const char *word)
+bool ev_http1_same(ev_slice a, ev_slice b)
 {
-    size_t i;
-
-    for (i = 0; i < text.n && word[i]; i++)
-        if (lower(text.p[i]) != lower((uint8_t)word[i]))
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (lower(a.p[i]) != lower(b.p[i]))
             return false;
-    return i == text.n && !word[i];
+    return true;
 }
 
 bool ev_http1_lists(ev_slice value, const char *word)
@@ -128,8 +137,10 @@ bool ev_http1_lists(ev_slice value, const char *word)
 
 bool ev_http1_find(const struct ev_http1_head *h, const char *name, size_t *i, ev_slice *value)
 {
+    ev_slice want = ev_slice_str(name);
+
     for (; *i < h->n_fields; (*i)++)
-        if (ev_http1_is(h->fields[*i].name, name)) {
+        if (ev_http1_same(h->fields[*i].name, want)) {
             *value = h->fields[(*i)++].value;
             return true;
         }
@@ -243,10 +254,7 @@ static int absolute_form(struct ev_http1 *p, const struct seen *s, size_t scheme
     p->head.path = ev_slice_of(t.p + host.n, t.n - host.n);
     if (!s->hosts)
         return 0;
-    for (size_t i = 0; i < host.n || i < s->host.n; i++)
-        if (i >= host.n || i >= s->host.n || lower(host.p[i]) != lower(s->host.p[i]))
-            return ev_http1_bad(p, err, "Host and the target name two hosts");
-    return 0;
+    return ev_http1_same(host, s->host) ? 0 : ev_http1_bad(p, err, "Host and the target name two hosts");
 }
 
 static bool starts(ev_slice s, const char *word)

@@ -5,7 +5,7 @@
 
 #include "codec/http1.h"
 
-enum { EV_HTTP1_TOKEN = 1, EV_HTTP1_VALUE = 2, EV_HTTP1_VISIBLE = 4 };
+enum { EV_HTTP1_TOKEN = 1, EV_HTTP1_VALUE = 2, EV_HTTP1_VISIBLE = 4, EV_HTTP1_LINE = 8 };
 
 extern const uint8_t ev_http1_class[256];
 

@@ -1,28 +1,39 @@
 /* http1_write.c — heads, chunks and trailers written again for the next hop (http1.h). */
 #include "codec/http1_internal.h"
 
+#define EV_WORD(s) { (const uint8_t *)("" s), sizeof(s) - 1 }
+
 /* Fields of one connection only; `proxy` would become HTTP_PROXY in a CGI's environment. */
-static const char *const hop_fields[] = { "connection", "keep-alive", "proxy-connection", "proxy-authorization",
-                                          "proxy-authenticate", "proxy", "te", "transfer-encoding",
-                                          "content-length", "upgrade", "expect", "http2-settings", NULL };
+static const ev_slice hop_fields[] = {
+    EV_WORD("connection"), EV_WORD("keep-alive"), EV_WORD("proxy-connection"),
+    EV_WORD("proxy-authorization"), EV_WORD("proxy-authenticate"), EV_WORD("proxy"), EV_WORD("te"),
+    EV_WORD("transfer-encoding"), EV_WORD("content-length"), EV_WORD("upgrade"), EV_WORD("expect"),
+    EV_WORD("http2-settings"),
+};
 
 /* What no Connection field can take out of a message: a client must not switch off what the app or
  * we rely on. */
-static const char *const never_hop[] = { "host", "cookie", "authorization", "content-type", "content-encoding",
-                                         "cache-control", "set-cookie", NULL };
+static const ev_slice never_hop[] = {
+    EV_WORD("host"), EV_WORD("cookie"), EV_WORD("authorization"), EV_WORD("content-type"),
+    EV_WORD("content-encoding"), EV_WORD("cache-control"), EV_WORD("set-cookie"),
+};
 
 /* What no trailer may say (RFC 9110 §6.5.1): framing, routing, authentication, how content is read. */
-static const char *const no_trailers[] = { "host", "content-type", "content-encoding", "content-range", "trailer",
-                                           "authorization", "api-key", "cookie", "set-cookie", "cache-control",
-                                           "range", "age", "date", "location", "www-authenticate", NULL };
+static const ev_slice no_trailers[] = {
+    EV_WORD("host"), EV_WORD("content-type"), EV_WORD("content-encoding"), EV_WORD("content-range"),
+    EV_WORD("trailer"), EV_WORD("authorization"), EV_WORD("api-key"), EV_WORD("cookie"),
+    EV_WORD("set-cookie"), EV_WORD("cache-control"), EV_WORD("range"), EV_WORD("age"),
+    EV_WORD("date"), EV_WORD("location"), EV_WORD("www-authenticate"),
+};
 
-static bool among(ev_slice name, const char *const *list)
+static bool among(ev_slice name, const ev_slice *list, size_t n)
 {
-    for (; list && *list; list++)
-        if (ev_http1_is(name, *list))
+    for (size_t i = 0; i < n; i++)
+        if (ev_http1_same(name, list[i]))
             return true;
     return false;
 }
+#define AMONG(name, list) among(name, list, EV_COUNT(list))
 
 static bool starts(ev_slice name, const char *word)
 {
@@ -38,7 +49,7 @@ static bool nominated(const struct ev_http1_head *h, ev_slice name)
     ev_slice value;
     size_t i = 0;
 
-    if (name.n >= sizeof word || among(name, never_hop))
+    if (name.n >= sizeof word || AMONG(name, never_hop))
         return false;
     memcpy(word, name.p, name.n);
     word[name.n] = '\0';
@@ -87,12 +98,25 @@ out:
     return rc;
 }
 
+static int put_number(struct ev_buf *out, uint64_t n, unsigned base)
+{
+    char text[20];
+    size_t at = sizeof text;
+
+    do
+        text[--at] = "0123456789abcdef"[n % base];
+    while ((n /= base) > 0);
+    return ev_buf_put(out, text + at, sizeof text - at);
+}
+
 static int put_start(struct ev_buf *out, const struct ev_http1_head *h)
 {
     int rc;
 
     if (h->kind == EV_HTTP1_RESPONSE) {
-        EV_TRY(ev_buf_printf(out, "HTTP/1.1 %u ", h->status));
+        EV_TRY(ev_buf_puts(out, "HTTP/1.1 "));
+        EV_TRY(put_number(out, h->status, 10));
+        EV_TRY(ev_buf_putc(out, ' '));
         EV_TRY(ev_buf_put_slice(out, h->reason));
         return ev_buf_puts(out, "\r\n");
     }
@@ -113,13 +137,18 @@ static bool no_length(const struct ev_http1_head *h)
 
 static int put_framing(struct ev_buf *out, const struct ev_http1_head *h, const struct ev_http1_edit *e)
 {
+    bool kept = e->body == EV_HTTP1_NONE && h->has_length && !no_length(h);
+    int rc;
+
     if (e->body == EV_HTTP1_CHUNKED)
         return ev_buf_puts(out, "transfer-encoding: chunked\r\n");
-    if (e->body == EV_HTTP1_LENGTH)
-        return ev_buf_printf(out, "content-length: %llu\r\n", (unsigned long long)e->length);
-    if (e->body == EV_HTTP1_NONE && h->has_length && !no_length(h))
-        return ev_buf_printf(out, "content-length: %llu\r\n", (unsigned long long)h->length);
-    return 0;
+    if (e->body != EV_HTTP1_LENGTH && !kept)
+        return 0;
+    EV_TRY(ev_buf_puts(out, "content-length: "));
+    EV_TRY(put_number(out, kept ? h->length : e->length, 10));
+    EV_TRY(ev_buf_put(out, "\r\n", 2));
+out:
+    return rc;
 }
 
 static bool stays(const struct ev_http1_head *h, const struct ev_http1_edit *e, const struct ev_http1_field *f)
@@ -128,7 +157,7 @@ static bool stays(const struct ev_http1_head *h, const struct ev_http1_edit *e, 
         return false;
     if (ev_http1_is(f->name, "trailer") && e->body != EV_HTTP1_CHUNKED)
         return true;
-    return among(f->name, hop_fields) || replaced(f->name, e) || nominated(h, f->name);
+    return AMONG(f->name, hop_fields) || replaced(f->name, e) || nominated(h, f->name);
 }
 
 int ev_http1_put_head(struct ev_buf *out, const struct ev_http1_head *h, const struct ev_http1_edit *e)
@@ -143,7 +172,7 @@ int ev_http1_put_head(struct ev_buf *out, const struct ev_http1_head *h, const s
         EV_TRY(put_field(out, e->set[i].name, e->set[i].value));
     EV_TRY(put_framing(out, h, e));
     if (e->connection)
-        EV_TRY(ev_buf_printf(out, "connection: %s\r\n", e->connection));
+        EV_TRY(put_field(out, EV_LIT("connection"), ev_slice_str(e->connection)));
     EV_TRY(ev_buf_put(out, "\r\n", 2));
 out:
     return rc;
@@ -151,7 +180,9 @@ out:
 
 int ev_http1_put_chunk(struct ev_buf *out, size_t n)
 {
-    return ev_buf_printf(out, "%zx\r\n", n);
+    int rc = put_number(out, n, 16);
+
+    return rc < 0 ? rc : ev_buf_put(out, "\r\n", 2);
 }
 
 int ev_http1_put_last(struct ev_buf *out, const struct ev_http1_field *trailers, size_t n)
@@ -160,7 +191,7 @@ int ev_http1_put_last(struct ev_buf *out, const struct ev_http1_field *trailers,
 
     EV_TRY(ev_buf_puts(out, "0\r\n"));
     for (size_t i = 0; i < n; i++)
-        if (!among(trailers[i].name, hop_fields) && !among(trailers[i].name, no_trailers) &&
+        if (!AMONG(trailers[i].name, hop_fields) && !AMONG(trailers[i].name, no_trailers) &&
             !starts(trailers[i].name, "x-forwarded-") && !starts(trailers[i].name, "x-evervault-"))
             EV_TRY(put_field(out, trailers[i].name, trailers[i].value));
     EV_TRY(ev_buf_put(out, "\r\n", 2));

@@ -138,6 +138,15 @@ void ev_hconn_finish(struct hconn *c)
     ev_hconn_pace(c);
 }
 
+/* Kept while small, as it is in the readers: idle connections are many. */
+static void forget_head(struct hconn *c)
+{
+    if (c->head_out.cap > 1024)
+        ev_buf_fini(&c->head_out);
+    else
+        ev_buf_clear(&c->head_out);
+}
+
 void ev_hconn_next(struct hconn *c)
 {
     if (c->state == EV_HC_CLOSED)
@@ -146,8 +155,8 @@ void ev_hconn_next(struct hconn *c)
         ev_hconn_finish(c);
         return;
     }
-    ev_buf_fini(&c->head_out);
-    ev_http1_fini(&c->res);
+    forget_head(c);
+    ev_http1_reset(&c->res);
     c->state = EV_HC_HEAD;
     c->answering = c->asked_upgrade = c->sent = c->chunk_in = c->chunk_out = false;
     ev_hconn_wait(c, c->in->times.idle);
@@ -259,7 +268,7 @@ static int write_head(struct hconn *c, const struct ev_http1_head *h)
         set[e.n_set++] = (struct ev_http1_field){ EV_LIT("host"), EV_LIT("localhost") };
     if (h->te_trailers)
         set[e.n_set++] = (struct ev_http1_field){ EV_LIT("te"), EV_LIT("trailers") };
-    ev_buf_init(&c->head_out, 2 * EV_HTTP1_HEAD_MAX);
+    ev_buf_clear(&c->head_out);
     return ev_http1_put_head(&c->head_out, h, &e);
 }
 
@@ -269,15 +278,14 @@ static void app_open(struct hconn *c)
     ev_stream_set_cb(c->up->stream, &ev_answer_cb, c);
     c->app_reading = c->up->reused;
     c->app_eof = false;
-    ev_http1_fini(&c->res);
-    ev_http1_init(&c->res, EV_HTTP1_RESPONSE);
+    ev_http1_reset(&c->res);
     ev_http1_answers_head(&c->res, c->is_head);
     c->state = c->sent ? EV_HC_ANSWER : EV_HC_BODY;
     ev_hconn_wait(c, c->sent ? c->in->times.answer : c->in->times.body);
     if (!send_app(c, ev_buf_slice(&c->head_out)))
         return;
     if (!c->can_retry || !c->up->reused)
-        ev_buf_fini(&c->head_out);
+        forget_head(c);
     if (!c->sent && c->req.head.expect_continue && c->req.head.body != EV_HTTP1_NONE && c->pending.n == 0)
         ev_hconn_send(c, EV_LIT("HTTP/1.1 100 Continue\r\n\r\n"));
 }
@@ -500,6 +508,8 @@ void ev_hconn_open(struct hconn *c, struct ev_stream *client)
 {
     c->client = client;
     ev_http1_init(&c->req, EV_HTTP1_REQUEST);
+    ev_http1_init(&c->res, EV_HTTP1_RESPONSE);
+    ev_buf_init(&c->head_out, 2 * EV_HTTP1_HEAD_MAX);
     ev_buf_init(&c->pending, EV_HCONN_PENDING_MAX);
     ev_stream_set_cb(client, &client_cb, c);
     c->state = EV_HC_HEAD;
