@@ -201,6 +201,15 @@ static void become_user(const struct ev_user *u)
         die(NOT_EXECUTABLE, errno == EINVAL ? NO_SUCH_ID : "USER");
 }
 
+/* So that a USER of its own can open /dev/stdout again; only of our pipe, never of a device. */
+static void own_output(const struct ev_user *u)
+{
+    struct stat st;
+
+    if (fstat(EV_APP_OUT_FD, &st) == 0 && S_ISFIFO(st.st_mode) && fchown(EV_APP_OUT_FD, u->uid, u->gid) < 0)
+        return;                                     /* one id only: then it is this user's already */
+}
+
 static void run_app(const struct plan *p)
 {
     char what[EV_APP_TEXT - 64];
@@ -212,6 +221,7 @@ static void run_app(const struct plan *p)
         die(NOT_EXECUTABLE, "standard descriptors");
     if (fchdir(p->workdir) < 0)
         die(NOT_EXECUTABLE, "WORKDIR");
+    own_output(&p->user);
     become_user(&p->user);
     reset_signals();
     if (strchr(p->conf.argv[0], '/'))

@@ -184,7 +184,8 @@ static const char *run(const char *conf, const char *break_it, bool stop)
 #define CONF(argv, workdir, user, env) \
     "{\"api_key_auth\":false,\"app\":{\"argv\":" argv ",\"env\":" env ",\"user\":\"" user "\"," \
     "\"workdir\":\"" workdir "\"},\"app_uuid\":\"a\",\"debug\":true,\"healthcheck\":null,\"hosts\":[\"h\"]," \
-    "\"key_digests\":[],\"name\":\"probe-cage\",\"port\":8008,\"team_uuid\":\"t\",\"tls_termination\":true,\"uuid\":\"u\",\"version\":1}"
+    "\"key_digests\":[],\"name\":\"probe-cage\",\"port\":8008,\"team_uuid\":\"t\"," \
+    "\"tls_termination\":true,\"uuid\":\"u\",\"version\":1}"
 
 #define EXIT_7 "[\"/bin/probe\",\"--exit\",\"7\"]"
 

@@ -17,6 +17,7 @@
 
 enum { PATHS = 128, TEXT_MAX = 1 << 20, LIMIT_MS = 60000 };
 
+static uint64_t boot_ms = 50000;
 static char work[] = "/tmp/ev-launch-XXXXXX";
 
 /* --- the image ------------------------------------------------------------------------------------ */
@@ -89,7 +90,9 @@ static void put_file(struct ev_buf *layer, const char *name, const char *from)
 
 #define PASSWD "root:x:0:0::/root:/x\nnode:x:1000:1001::/home/node:/x\n"
 
-static void make_source(const struct paths *p)
+/* links: an image that tries to be the runtime's neighbour. /etc, /dev ... as links are refused by
+ * the build already; that PID 1 refuses them too is test_contain.c's. */
+static void make_source(const struct paths *p, const char *name, bool links)
 {
     struct ev_buf layer = EV_BUF_INIT(1 << 30);
 
@@ -99,10 +102,16 @@ static void make_source(const struct paths *p)
         else
             put_file(&layer, p->path[i] + 1, p->path[i]);
     put_file(&layer, "bin/probe", "/proc/self/exe");
+    if (links) {
+        tar_put(&layer, &(struct tar_entry){ .name = "work", .type = '2', .link = "/../../cage" });
+        tar_put(&layer, &(struct tar_entry){ .name = "init", .data = "#!/bin/sh\n", .mode = 0755 });
+        tar_put(&layer, &(struct tar_entry){ .name = "cage", .type = '2', .link = "/cage" });
+        tar_put(&layer, &(struct tar_entry){ .name = "rootfs", .type = '2', .link = "../../.." });
+    }
     tar_put(&layer, &(struct tar_entry){ .name = "etc/passwd", .data = PASSWD });
     tar_put(&layer, &(struct tar_entry){ .name = "etc/group", .data = "video:x:44:node\n" });
     tar_end(&layer);
-    docker_save(in_work("app.tar"), &layer, 1, "{\"Cmd\":[\"/bin/probe\"]}");
+    docker_save(in_work(name), &layer, 1, "{\"Cmd\":[\"/bin/probe\"]}");
     ev_buf_fini(&layer);
 }
 
@@ -112,18 +121,22 @@ static void make_inputs(void)
 
     self_files(add_file, &p);
     make_runtime(&p);
-    make_source(&p);
+    make_source(&p, "app.tar", false);
+    make_source(&p, "links.tar", true);
     MUST(ev_file_write(in_work("kernel"), EV_LIT("not a kernel, but measured all the same"), 0644, NULL));
     for (size_t i = 0; i < p.n; i++)
         ev_free(p.path[i]);
 }
 
 #define METADATA \
-    "{\"ImageName\":\"hello\",\"ImageVersion\":\"1.0\",\"BuildMetadata\":{\"BuildTime\":\"1970-01-01T00:00:00+00:00\"," \
+    "{\"ImageName\":\"hello\",\"ImageVersion\":\"1.0\",\"BuildMetadata\":{" \
+    "\"BuildTime\":\"1970-01-01T00:00:00+00:00\"," \
     "\"BuildTool\":\"test\",\"BuildToolVersion\":\"1\",\"OperatingSystem\":\"Linux\",\"KernelVersion\":\"6.12\"}," \
     "\"DockerInfo\":null,\"CustomMetadata\":null}"
 
 static struct ev_pcrs pcrs;
+
+static const char *source = "app.tar";
 
 static void build(const char *eif, const char *argv, const char *user, bool debug)
 {
@@ -131,7 +144,7 @@ static void build(const char *eif, const char *argv, const char *user, bool debu
     struct ev_image_result result;
     struct ev_image_file file = { "config.json", { NULL, 0 } };
     struct ev_image_build b = { .kernel = ev_strdup(in_work("kernel")), .cmdline = "console=ttyS0",
-                                .runtime = ev_strdup(in_work("runtime.cpio")), .source = ev_strdup(in_work("app.tar")),
+                                .runtime = ev_strdup(in_work("runtime.cpio")), .source = ev_strdup(in_work(source)),
                                 .cage = &file, .n_cage = 1, .metadata_json = METADATA,
                                 .output = ev_strdup(in_work(eif)) };
     struct ev_err err = EV_ERR_INIT;
@@ -139,7 +152,8 @@ static void build(const char *eif, const char *argv, const char *user, bool debu
     MUST(ev_buf_printf(&conf, "{\"api_key_auth\":false,\"app\":{\"argv\":%s,\"env\":[],\"user\":\"%s\","
                        "\"workdir\":\"/\"},\"app_uuid\":\"app_1\",\"debug\":%s,\"healthcheck\":null,"
                        "\"hosts\":[\"hello.app_1.cages.localhost\",\"hello.app-1.cages.localhost\"],"
-                       "\"key_digests\":[],\"name\":\"hello\",\"port\":8008,\"team_uuid\":\"t\",\"tls_termination\":true,\"uuid\":\"u\",\"version\":1}", argv, user, debug ? "true" : "false"));
+                       "\"key_digests\":[],\"name\":\"hello\",\"port\":8008,\"team_uuid\":\"t\","
+                       "\"tls_termination\":true,\"uuid\":\"u\",\"version\":1}", argv, user, debug ? "true" : "false"));
     file.data = ev_buf_slice(&conf);
     if (ev_image_build(&b, NULL, &result, &err) < 0)
         fprintf(stderr, "build: %s\n", err.msg), abort();
@@ -301,7 +315,7 @@ static struct run *launch(const char *eif, bool debug, bool ask_it, bool stop, s
 {
     static struct run r;
     struct ev_launch_conf c = { .dir = ev_strdup(in_work("run")), .eif_path = ev_strdup(in_work(eif)), .debug = debug,
-                                .booted = booted, .exited = exited, .ctx = &r, .boot_timeout_ms = 50000 };
+                                .booted = booted, .exited = exited, .ctx = &r, .boot_timeout_ms = boot_ms };
     ssize_t n;
 
     memset(&r, 0, sizeof(r));
@@ -395,9 +409,10 @@ static void expect_end(const char *argv, const char *user, int code, const char 
 static void test_ends(void)
 {
     expect_end("[\"/bin/probe\",\"--exit\",\"7\"]", "", 7, "the app exited with code 7", "end: ");
-    expect_end("[\"probe\",\"--id\"]", "", 0, "code 0", "uid 0 gid 0 groups 0 home /root");
+    expect_end("[\"probe\",\"--id\"]", "", 0, "code 0", "uid 0 gid 0 groups 0 home /root, stdout open");
     if (geteuid() == 0)
-        expect_end("[\"probe\",\"--id\"]", "node", 0, "code 0", "uid 1000 gid 1001 groups 1 home /home/node");
+        expect_end("[\"probe\",\"--id\"]", "node", 0, "code 0",
+                   "uid 1000 gid 1001 groups 1 home /home/node, stdout open");
     expect_end("[\"missing\"]", "", 66, "app start: start missing", "app start: start missing");
     expect_end("[\"probe\"]", "ghost", 65, "USER: \"ghost\" is not in", "app containment");
 }
@@ -418,6 +433,35 @@ static void test_refused(void)
     err = (struct ev_err)EV_ERR_INIT;
     r = launch("missing.eif", false, false, false, &err);
     OK(!r->l, "no such image: %s", err.msg);
+}
+
+/* Names of the runtime in the image: nothing comes of them. */
+static void test_links(void)
+{
+    struct ev_err err = EV_ERR_INIT;
+    struct run *r;
+
+    source = "links.tar";
+    build("end.eif", "[\"/bin/probe\",\"--exit\",\"7\"]", "", true);
+    source = "app.tar";
+    r = launch("end.eif", true, false, false, &err);
+    if (!OK(r->exited && r->code == 7, "an image with its own /init, /cage and /rootfs: %s", r->why))
+        show(r);
+}
+
+static void test_deadline(void)
+{
+    struct ev_err err = EV_ERR_INIT;
+    struct run *r;
+
+    boot_ms = 1;
+    r = launch("serve.eif", false, false, false, &err);
+    boot_ms = 50000;
+    OK(r->exited && !r->booted && strstr(r->why, "no heartbeat in time"), "an enclave that does not boot in time: %s",
+       r->why);
+    OK(access(in_work("run"), F_OK) < 0, "nothing is left of it");
+    r = launch("serve.eif", false, false, true, &err);
+    OK(r->exited && r->code == 143, "SIGTERM right after the start: %s", r->why);
 }
 
 static bool gone(pid_t pid)
@@ -536,15 +580,15 @@ static int app_main(int argc, char **argv)
     if (strcmp(argv[1], "--exit") == 0 && argc > 2)
         return atoi(argv[2]);
     if (strcmp(argv[1], "--id") == 0)
-        return printf("uid %d gid %d groups %d home %s\n", (int)getuid(), (int)getgid(), getgroups(16, groups),
-                      getenv("HOME")) < 0;
+        return printf("uid %d gid %d groups %d home %s, stdout %s\n", (int)getuid(), (int)getgid(),
+                      getgroups(16, groups), getenv("HOME"), open("/dev/stdout", O_WRONLY) < 0 ? "shut" : "open") < 0;
     return probe_main();
 }
 
 static void clean_up(void)
 {
-    static const char *const names[] = { "kernel", "runtime.cpio", "app.tar", "serve.eif", "probe.eif", "end.eif",
-                                         "bad.eif" };
+    static const char *const names[] = { "kernel", "runtime.cpio", "app.tar", "links.tar", "serve.eif", "probe.eif",
+                                         "end.eif", "bad.eif" };
 
     for (size_t i = 0; i < EV_COUNT(names); i++)
         unlink(in_work(names[i]));
@@ -573,6 +617,8 @@ int main(int argc, char **argv)
     test_refused();
     test_probe();
     test_ends();
+    test_links();
+    test_deadline();
     test_killed();
     build("serve.eif", "[\"probe\",\"--serve\"]", "", false);
     as_nobody();

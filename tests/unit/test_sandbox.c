@@ -28,9 +28,10 @@ int main(void)
     static const char *const by_args[] = { "socket", "socketpair", "clone", "unshare", "personality" };
     static const char *const fine[] = {
         "read", "write", "openat", "openat2", "close", "mmap", "execve", "fork", "vfork", "wait4", "kill", "futex",
-        "bind", "connect", "accept4", "sendmsg", "recvmsg", "epoll_wait", "eventfd2", "timerfd_create", "inotify_add_watch",
-        "getrandom", "memfd_create", "prctl", "seccomp", "setuid", "setgid", "setgroups", "chown", "chmod", "mknod",
-        "name_to_handle_at", "statx", "copy_file_range", "rseq", "membarrier", "sched_setaffinity", "arch_prctl",
+        "bind", "connect", "accept4", "sendmsg", "recvmsg", "epoll_wait", "eventfd2", "timerfd_create",
+        "inotify_add_watch", "getrandom", "memfd_create", "prctl", "seccomp", "setuid", "setgid", "setgroups", "chown",
+        "chmod", "mknod", "name_to_handle_at", "statx", "copy_file_range", "rseq", "membarrier", "sched_setaffinity",
+        "arch_prctl",
         "landlock_create_ruleset", "ioctl", "capset", "umask", "pidfd_open", "close_range" };
 
     all(refused, EV_COUNT(refused), EV_CALL_REFUSED, "refused whatever the arguments");
