@@ -10,14 +10,21 @@ cat >"$work/spec.json" <<SPEC
 SPEC
 python3 tests/lib/mkimage.py "$work/probe.tar" "$work/spec.json" || exit 1
 
+# the app listens only when its checks are done
+question='for i in $(seq 100); do
+    curl -sfk --max-time 30 --connect-to "::$EV_CAGE_ADDR" "$EV_CAGE_URL/" && exit 0
+    sleep 0.2
+done
+exit 1'
+
 # cage FOLDER [init options] — builds it and keeps the app's answer.
 cage() {
     local dir=$1
     shift
-    project "$dir" --disable-api-key-auth --healthcheck / "$@" || exit 1
+    project "$dir" --disable-api-key-auth "$@" || exit 1
     (cd "$dir" && ev build --image "$work/probe.tar") >"$work/build.out" 2>&1 || { cat "$work/build.out" >&2; exit 1; }
     (cd "$dir" && timeout 120 "$EV_CAGE" dev --port 0 --eif-path enclave.eif --exec \
-        'curl -sk --max-time 30 --connect-to "::$EV_CAGE_ADDR" "$EV_CAGE_URL/"') >"$work/probe.tap" 2>"$work/dev.err" </dev/null
+        "$question") >"$work/probe.tap" 2>"$work/dev.err" </dev/null
     rc=$?
 }
 
@@ -46,7 +53,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
     chown -R 65534:65534 "$work/a" "$XDG_STATE_HOME" "$HOME"
     (cd "$work/a" && timeout 120 setpriv --reuid 65534 --regid 65534 --clear-groups \
         "$EV_CAGE" dev --port 0 --eif-path enclave.eif --exec \
-        'curl -sk --max-time 30 --connect-to "::$EV_CAGE_ADDR" "$EV_CAGE_URL/"') >"$work/probe.tap" 2>"$work/dev.err" </dev/null
+        "$question") >"$work/probe.tap" 2>"$work/dev.err" </dev/null
     rc=$?
     take 'ordinary user'
 else
