@@ -55,6 +55,8 @@ struct ev_task *ev_task_check(lua_State *L)
         luaL_error(L, "waiting is possible only in a task's own function, not in a coroutine inside it");
     if (t->state == CLOSING)
         luaL_error(L, "cannot wait: the task was cancelled");
+    if (!lua_isyieldable(L))            /* else the yield would raise after something was started */
+        luaL_error(L, "cannot wait below a function of C, such as a comparison of table.sort");
     return t;
 }
 
