@@ -1,6 +1,6 @@
 /* job.c — blocking work on the thread pool, seen by scripts as a job.
  *
- *     new ──start──▶ on the pool ──done──▶ ended ──first wait──▶ results kept in the userdata
+ *     new ─start─▶ on the pool ─done─▶ ended ─first wait─▶ results kept in the userdata
  *
  * On the pool the registry anchors the userdata. finish runs once, in the coroutine of the first
  * waiter; later waits get the same results. fini runs once: after finish, or in the finalizer. */

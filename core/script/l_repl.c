@@ -131,7 +131,7 @@ static size_t common_prefix(const char *a, const char *b)
 /* The list on the top as libedit wants it: common prefix, words, NULL; all malloc'ed. */
 static char **to_matches(lua_State *L)
 {
-    size_t n = (size_t)lua_rawlen(L, -1), shared = 0;
+    size_t n = (size_t)lua_rawlen(L, -1), shared = SIZE_MAX, same;
     char **m;
 
     if (n == 0)
@@ -143,7 +143,8 @@ static char **to_matches(lua_State *L)
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         m[i + 1] = ev_strdup(lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "");
         lua_pop(L, 1);
-        shared = i == 0 ? strlen(m[1]) : common_prefix(m[1], m[i + 1]) < shared ? common_prefix(m[1], m[i + 1]) : shared;
+        same = common_prefix(m[1], m[i + 1]);
+        shared = same < shared ? same : shared;
     }
     m[0] = ev_strndup(m[1], shared);
     if (n == 1) {

@@ -214,8 +214,6 @@ static void line_work(struct ev_job *job)
 {
     struct line_job *j = (struct line_job *)job;
 
-    if (j->secret)
-        echo_off(j->fd);
     read_line(j);
     if (j->secret)
         ev_sys_restore_terminal();
@@ -238,6 +236,8 @@ static void line_fini(struct ev_job *job)
 {
     struct line_job *j = (struct line_job *)job;
 
+    if (j->secret)
+        ev_sys_restore_terminal();
     ev_buf_wipe(&j->line);
     if (j->fd > 2)
         close(j->fd);
@@ -268,6 +268,7 @@ static int l_read_secret(lua_State *L)
     if (fd >= 0) {
         j->fd = fd;
         j->secret = true;
+        echo_off(fd);                   /* before the prompt: who answers at once must not be seen */
         unused = write(fd, prompt, strlen(prompt));
         (void)unused;
     }

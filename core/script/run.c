@@ -1,6 +1,6 @@
 /* run.c — the process of the CLI: loop, state, root task, signals, the end.
  *
- *     ev.main in the root task ──▶ turns of the loop ──▶ root ended ──▶ others cancelled ──▶ drained
+ *     ev.main in the root task ─▶ turns of the loop ─▶ root ended ─▶ others cancelled ─▶ drained
  *
  * The first SIGINT or SIGTERM cancels the foreground task (the root, unless the prompt put another
  * one there), a second one ends the process at once. A root that waits while nothing is left that

@@ -51,7 +51,8 @@ for _, c in ipairs { { "/a/b", "/a", "b" }, { "/a", "/", "a" }, { "a", ".", "a" 
   { "/", "/", "/" }, { "a/b/", "a", "b" }, { "a//b", "a", "b" }, { "./a", ".", "a" } } do
   t.is({ fs.dirname(c[1]), fs.basename(c[1]) }, { c[2], c[3] }, "parts of " .. c[1])
 end
-for _, c in ipairs { { "a/b", "a", "b" }, { "a/b", "a/", "b" }, { "/b", "a", "/b" }, { "a", "a", "" }, { "b", "", "b" } } do
+for _, c in ipairs { { "a/b", "a", "b" }, { "a/b", "a/", "b" }, { "/b", "a", "/b" }, { "a", "a", "" }, { "b", "",
+  "b" } } do
   t.is(fs.join(c[2], c[3]), c[1], ("join %q %q"):format(c[2], c[3]))
 end
 t.is({ fs.expand("~/x"), fs.expand("~x"), fs.expand("a") }, { sys.getenv("HOME") .. "/x", "~x", "a" }, "expand ~")

@@ -26,7 +26,8 @@ local function parse_error(answer, opts)
 end
 
 local counted = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nx-a:  2 \r\n\r\nhello"
-local chunked = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\nT: 1\r\n\r\n"
+local chunked = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
+  .. "3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\nT: 1\r\n\r\n"
 for _, step in ipairs { 1, 3, 1000 } do
   local r = parse(counted, nil, step)
   t.is({ r.status, r.body, r.headers["x-a"] }, { 200, "hello", "1, 2" }, "counted body in pieces of " .. step)
@@ -58,7 +59,8 @@ for _, c in ipairs {
   { "HTTP/1.1 200 OK\r\n" .. ("A: b\r\n"):rep(300) .. "\r\n", "header", "too many headers" },
   { "HTTP/1.1 200 OK\r\nA: " .. ("b"):rep(70000), "ELIMIT", "a head too long" },
 } do t.is(parse_error(c[1]), c[2], c[3]) end
-t.is(parse_error("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", { max = 10 }), "ELIMIT", "a body over the limit, counted")
+t.is(parse_error("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", { max = 10 }), "ELIMIT",
+  "a body over the limit, counted")
 t.is(parse_error("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF\r\n", { max = 10 }), "ELIMIT", "chunked")
 t.is(parse_error("HTTP/1.1 200 OK\r\n\r\n" .. ("x"):rep(100), { max = 10 }), "ELIMIT", "to the end")
 return t.done()

@@ -40,7 +40,8 @@ t.fails(nil, select(2, pcall(task.sleep, 0 / 0)), "negative", "so is NaN")
 -- errors
 local _, e
 _, e = task.spawn(function() error("boom") end):join()
-t.ok(err.is(e) and e.message:find("boom") and e.traceback:find("test_task"), "a raised text becomes an error with traceback")
+t.ok(err.is(e) and e.message:find("boom") and e.traceback:find("test_task"),
+  "a raised text becomes an error with traceback")
 local own = err.new("EDENY", "no")
 _, e = task.spawn(function() error(own) end):join()
 t.ok(e == own, "a raised error object stays itself")
@@ -63,7 +64,9 @@ t.is(e.code, "ECANCELLED", "joining a cancelled task says so")
 t.is(long:status(), "cancelled", "status of a cancelled task")
 long:cancel()
 t.ok(true, "cancelling twice is fine")
-t.fails(nil, select(2, task.spawn(function() local me me = task.spawn(function() return me:join() end) return me:join() end):join()),
+local narcissus
+narcissus = task.spawn(function() return narcissus:join() end)
+t.fails(nil, select(2, narcissus:join()),
   "join itself", "a task cannot join itself")
 
 -- cancel at every wait: <close> variables run in order, with everything stopped
@@ -73,7 +76,10 @@ local waits = {
   join = function() local inner <close> = task.spawn(task.sleep, 10) inner:join() end,
   ["join with a limit"] = function() local inner <close> = task.spawn(task.sleep, 10) inner:join(5) end,
   process = function() proc.run { "sleep", "10" } end,
-  accept = function() local l <close> = assert(require("ev.c.net").listen("unix:" .. scratch.path .. "/a")) l:accept() end,
+  accept = function()
+    local l <close> = assert(require("ev.c.net").listen("unix:" .. scratch.path .. "/a"))
+    l:accept()
+  end,
   timeout = function() task.timeout(10, task.sleep, 10) end,
   line = function() require("ev.sys").read_line() task.sleep(10) end,
   all = function() task.all { function() task.sleep(10) end, function() task.sleep(10) end } end,

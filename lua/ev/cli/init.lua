@@ -253,7 +253,7 @@ end
 
 local function finish(p)
   if p.opts.help then return { help = true, path = p.path, opts = p.opts, command = p.node } end
-  if p.opts.version and #p.path == 0 then return { version = true, path = p.path, opts = p.opts, command = p.node } end
+  if p.opts.version then return { version = true, path = p.path, opts = p.opts, command = p.node } end
   local ok, e = fill_defaults(p)
   if not ok then return nil, e end
   local args = {}
