@@ -16,10 +16,8 @@ static int print_version(void)
 
 int main(int argc, char **argv)
 {
-#if __has_include("svc/health.c") && __has_include("net/vsock.c")
     if (ev_enclave_is_init(argc, argv))
         return ev_enclave_main(argc, argv);
-#endif
     signal(SIGPIPE, SIG_IGN);
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return print_version();

@@ -20,6 +20,7 @@ static const struct ev_lua_module modules[] = {
     { "ev.c.codec", luaopen_ev_codec },
     { "ev.c.crypto", luaopen_ev_crypto },
     { "ev.c.fs", luaopen_ev_fs },
+    { "ev.c.http", luaopen_ev_http },
     { "ev.c.launch", luaopen_ev_launch },
     { "ev.c.net", luaopen_ev_net },
     { "ev.c.nitro", luaopen_ev_nitro },

@@ -139,7 +139,8 @@ function M.parse_response(stream, opts)
 end
 
 --- One request over libcurl.
----@param request table url, method, headers, body, timeout (s), max (bytes), ca_file, unix (socket's path)
+---@param request table url, method, headers { Name = value }, body, timeout (s; 60), max (bytes; 16 MiB), ca_file
+--- (PEM that alone is trusted), unix (path of a socket), redirects (how many to follow; 0)
 ---@return table|nil { status, headers, body }
 ---@return table|nil err
 function M.request(request)

@@ -63,4 +63,42 @@ t.is(parse_error("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n", { max = 10 }),
   "a body over the limit, counted")
 t.is(parse_error("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF\r\n", { max = 10 }), "ELIMIT", "chunked")
 t.is(parse_error("HTTP/1.1 200 OK\r\n\r\n" .. ("x"):rep(100), { max = 10 }), "ELIMIT", "to the end")
+
+-- over libcurl
+if not pcall(http.request, { url = "http://127.0.0.1:1/", timeout = 1 }) then error("request raised") end
+local _, absent = http.request { url = "http://127.0.0.1:1/", timeout = 5 }
+if absent.code == "EMISSING" then
+  t.skip("requests", "libcurl is not installed")
+  return t.done()
+end
+t.is(absent.code, "ECONNREFUSED", "nobody there")
+local seen
+local server <close> = assert(net.listen("unix:" .. dir.path .. "/server", function(s)
+  local head = s:read_until("\r\n\r\n", 8192)
+  local n = head:lower():match("content%-length: (%d+)")
+  seen = { head = head, body = n and s:read_exact(tonumber(n)) }
+  if head:find("/slow") then return s:read() end
+  s:write("HTTP/1.1 202 Accepted\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 4\r\nConnection: close\r\n\r\npong")
+end))
+local unix = dir.path .. "/server"
+local r = assert(http.request { url = "http://host.test/path?q=1", unix = unix, headers = { ["X-Token"] = "abc" } })
+t.is({ r.status, r.body, r.headers["x-a"] }, { 202, "pong", "1, 2" }, "an answer")
+t.ok(seen.head:find("^GET /path%?q=1 HTTP/1.1") and seen.head:find("X-Token: abc", 1, true)
+  and seen.head:find("Host: host.test", 1, true),
+  "what was asked")
+assert(http.request { url = "http://host.test/", unix = unix, method = "POST", body = "a\0b" })
+t.is({ seen.body, seen.head:match("^%u+") }, { "a\0b", "POST" }, "a body with a zero byte")
+t.is(select(2, http.request { url = "http://host.test/", unix = unix, max = 2 }).code, "ENOBUFS",
+  "an answer over the limit")
+t.is(select(2, http.request { url = "http://host.test/slow", unix = unix, timeout = 0.2 }).code, "ETIMEDOUT",
+  "a deadline")
+local task = require "ev.task"
+local victim = task.spawn(http.request, { url = "http://host.test/slow", unix = unix })
+task.sleep(0.05)
+victim:cancel()
+t.is(select(2, victim:join()).code, "ECANCELLED", "cancelled")
+task.sleep(1)
+t.fails(nil, select(2, pcall(http.request, {})), "url", "no url")
+t.is(select(2, http.request { url = "file:///etc/passwd" }).code, "EUSAGE", "only http and https")
+t.ok(server:addr(), "server")
 return t.done()
