@@ -9,7 +9,7 @@ local image = require "ev.image"
 local nitro = require "ev.c.nitro"
 local text = require "ev.text"
 
-local FAILED, PREFIX = 76, "attestation: "
+local FAILED, UNREACHABLE, PREFIX = 76, 69, "attestation: "
 -- With --at-time any moment in which the chain is valid will do: the document may then be younger.
 local AUDIT_SKEW_MS = 4 * 3600 * 1000
 
@@ -154,7 +154,9 @@ local function judge_cage(ctx, cfg, trust, expect, verdict)
     timeout = math.max(1, math.ceil(timeout)) }
   if not stream then
     if partial and partial.judged then return nil, report, partial end
-    return nil, report:wrap(addr)
+    report = report:wrap(addr)
+    report.exit = UNREACHABLE
+    return nil, report
   end
   local guard <close> = stream
   local judged, note, more = judge_well_known(guard, host, timeout, trust, expect, report)
