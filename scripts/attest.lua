@@ -10,6 +10,7 @@ local nitro = require "ev.c.nitro"
 local text = require "ev.text"
 
 local FAILED, UNREACHABLE, PREFIX = 76, 69, "attestation: "
+local DEVELOPMENT_HINT = "--root FILE, if this is a development cage: `ev-cage dev` prints the path"
 -- With --at-time any moment in which the chain is valid will do: the document may then be younger.
 local AUDIT_SKEW_MS = 4 * 3600 * 1000
 
@@ -171,7 +172,7 @@ local function people(ctx, v, notes)
   ui.print(PREFIX .. ui.colour(v.verdict == "verified" and "green" or "red", v.verdict))
   local function row(name, value) if type(value) == "string" then rows[#rows + 1] = { "  " .. name, value } end end
   row("target", v.target)
-  row("root", v.development_root and "development root, not AWS's" or "AWS Nitro Enclaves root G1")
+  row("trusting", v.development_root and "development root, not AWS's" or "AWS Nitro Enclaves root G1")
   row("module", v.module_id)
   row("document of", v.timestamp)
   row("valid", v.valid_from and type(v.valid_from) == "string" and v.valid_from .. " to " .. v.valid_to)
@@ -195,7 +196,8 @@ local function finish(ctx, report, e, verdict, notes)
   if not e then return 0 end
   io.stdout:flush()
   io.stderr:write("ev-cage attest: ", e.message, "\n")
-  if e.hint then io.stderr:write("try: ", e.hint, "\n") end
+  local hint = e.hint or (e.reason == "cert-root" and not ctx.opts.root and DEVELOPMENT_HINT)
+  if hint then io.stderr:write("try: ", hint, "\n") end
   return FAILED
 end
 

@@ -80,9 +80,9 @@ static struct json_box *json_box(lua_State *L)
     return b;
 }
 
-static void push_json(lua_State *L, const struct ev_json *j, int depth);
+static void push_json(lua_State *L, const struct ev_json *j);
 
-static void push_object(lua_State *L, const struct ev_json *j, int depth)
+static void push_object(lua_State *L, const struct ev_json *j)
 {
     void *iter = NULL;
     const char *key;
@@ -90,28 +90,27 @@ static void push_object(lua_State *L, const struct ev_json *j, int depth)
 
     lua_createtable(L, 0, (int)ev_json_count(j));
     while (ev_json_next(j, &iter, &key, &value)) {
-        push_json(L, value, depth + 1);
+        push_json(L, value);
         lua_setfield(L, -2, key);
     }
 }
 
-static void push_array(lua_State *L, const struct ev_json *j, int depth)
+static void push_array(lua_State *L, const struct ev_json *j)
 {
     size_t n = ev_json_count(j);
 
     lua_createtable(L, (int)n, 0);
     luaL_setmetatable(L, ARRAY_MT);
     for (size_t i = 0; i < n; i++) {
-        push_json(L, ev_json_item(j, i), depth + 1);
+        push_json(L, ev_json_item(j, i));
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
 }
 
-static void push_json(lua_State *L, const struct ev_json *j, int depth)
+static void push_json(lua_State *L, const struct ev_json *j)
 {
     ev_slice s;
 
-    if (depth > JSON_DEPTH) luaL_error(L, "JSON nests deeper than %d", JSON_DEPTH);
     luaL_checkstack(L, 4, "JSON");
     switch (ev_json_type(j)) {
     case EV_JSON_BOOL: lua_pushboolean(L, ev_json_bool(j)); return;
@@ -121,11 +120,25 @@ static void push_json(lua_State *L, const struct ev_json *j, int depth)
         s = ev_json_str(j);
         lua_pushlstring(L, s.n ? (const char *)s.p : "", s.n);
         return;
-    case EV_JSON_ARRAY: push_array(L, j, depth); return;
-    case EV_JSON_OBJECT: push_object(L, j, depth); return;
+    case EV_JSON_ARRAY: push_array(L, j); return;
+    case EV_JSON_OBJECT: push_object(L, j); return;
     case EV_JSON_NULL: break;
     }
     lua_pushlightuserdata(L, &null_mark);
+}
+
+static bool too_deep(const struct ev_json *j, int depth)
+{
+    void *iter = NULL;
+    const char *key;
+    const struct ev_json *value;
+
+    if (depth > JSON_DEPTH) return true;
+    for (size_t i = 0; ev_json_type(j) == EV_JSON_ARRAY && i < ev_json_count(j); i++)
+        if (too_deep(ev_json_item(j, i), depth + 1)) return true;
+    while (ev_json_type(j) == EV_JSON_OBJECT && ev_json_next(j, &iter, &key, &value))
+        if (too_deep(value, depth + 1)) return true;
+    return false;
 }
 
 /* json_parse(text) → value | nil, err */
@@ -136,7 +149,8 @@ static int l_json_parse(lua_State *L)
     struct json_box *b = json_box(L);
 
     if (ev_json_parse(text, &b->j, &err) < 0) return ev_lua_fail(L, &err);
-    push_json(L, b->j, 0);
+    if (too_deep(b->j, 0)) return fail(L, EV_ELIMIT, "JSON nests too deeply");
+    push_json(L, b->j);
     ev_json_free(b->j);
     b->j = NULL;
     return 1;

@@ -435,5 +435,6 @@ int luaopen_ev_crypto(lua_State *L)
 
     ev_lua_crypto_classes(L);
     luaL_newlib(L, functions);
+    ev_lua_add_evstr(L);
     return 1;
 }
