@@ -8,6 +8,8 @@ local keys = require "ev.keys"
 local text = require "ev.text"
 local toml = require "ev.toml"
 
+local DEFAULT_DOCKERFILE = "./Dockerfile"         -- beside cage.toml, wherever that is
+
 local function add(lines, comment, key, value)
   lines[#lines + 1] = ""
   for _, line in ipairs(text.lines(comment)) do lines[#lines + 1] = "# " .. line end
@@ -80,7 +82,7 @@ local function values(opts, id)
     name = opts.name, uuid = identity.new_uuid(), app_uuid = id.app_uuid, team_uuid = id.team_uuid,
     debug = opts.debug or false, api_key_auth = not opts.disable_api_key_auth, trx_logging = trx,
     trusted_headers = list(opts.trusted_headers, {}), disable_tls_termination = opts.disable_tls_termination,
-    forward_proxy_protocol = opts.forward_proxy_protocol, dockerfile = opts.file or "./Dockerfile",
+    forward_proxy_protocol = opts.forward_proxy_protocol, dockerfile = opts.file or DEFAULT_DOCKERFILE,
     healthcheck = opts.healthcheck, desired_replicas = replicas,
     egress = opts.egress or opts.egress_ports ~= nil or opts.egress_destinations ~= nil,
     ports = list(opts.egress_ports, { "443" }), destinations = list(opts.egress_destinations, { "*" }),
@@ -118,12 +120,20 @@ local function signing(opts, dir)
   return { cert_path = "cert.pem", key_path = "key.pem", made = true }
 end
 
+local function pieces(path)
+  local out = {}
+  for piece in path:gmatch("[^/]+") do if piece ~= "." then out[#out + 1] = piece end end
+  return out
+end
+
 -- A path that was given relative to here, as cage.toml's folder sees it.
 local function from_dir(path, dir)
   if path:sub(1, 1) == "/" or path:sub(1, 1) == "~" then return path end
   local here, there = fs.cwd(), fs.realpath(dir)
-  if here == there then return path end
-  return fs.join(here, (path:gsub("^%./", "")))
+  if not there or here == there then return path end
+  local target, base, same = pieces(fs.join(here, path)), pieces(there), 0
+  while target[same + 1] and target[same + 1] == base[same + 1] do same = same + 1 end
+  return (("../"):rep(#base - same) .. table.concat(target, "/", same + 1))
 end
 
 local function report(ctx, v, path, id, pair)
@@ -160,7 +170,6 @@ return function(ctx)
   if not id then return nil, e end
   local v, value_err = values(opts, id)
   if not v then return nil, value_err end
-  v.dockerfile = from_dir(v.dockerfile, fs.exists(dir) and dir or ".")
   v.cert_path, v.key_path = "cert.pem", "key.pem"
   local checked, check_err = config.parse(file_text(v), path)      -- before anything is written
   if not checked then
@@ -170,6 +179,7 @@ return function(ctx)
   if not ok then return nil, dir_err:wrap("--output") end
   local pair, pair_err = signing(opts, dir)
   if not pair then return nil, pair_err end
+  if v.dockerfile ~= DEFAULT_DOCKERFILE then v.dockerfile = from_dir(v.dockerfile, dir) end
   v.cert_path, v.key_path = from_dir(pair.cert_path, dir), from_dir(pair.key_path, dir)
   if pair.made or pair.kept then v.cert_path, v.key_path = "cert.pem", "key.pem" end
   local written, write_err = fs.write(path, file_text(v), { mode = 420 })
