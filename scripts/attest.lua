@@ -97,9 +97,6 @@ local function judge_document(opts, trust, expect)
 end
 
 local function judge_certificate(opts, trust, expect)
-  if expect.user_data then
-    return nil, err.new("EUSAGE", "--user-data has no meaning with --certificate: its key is demanded")
-  end
   local cert, e = attest.read_certificate(opts.certificate)
   if not cert then return nil, e end
   return attest.verify_certificate(cert, trust, expect)

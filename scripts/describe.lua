@@ -18,7 +18,7 @@ return function(ctx)
     return nil, err.new("ENOENT", path .. ": there is no such file", { exit = 66, hint = "ev-cage build makes one" })
   end
   local info, e = image.describe(path, not ctx.opts.quiet and ctx.ui or nil)
-  if not info then return nil, e:wrap(path) end
+  if not info then return nil, e end
   local fields, layout_err = image.description(info)
   if ctx.opts.check_layout then
     local ok

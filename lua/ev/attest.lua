@@ -172,6 +172,13 @@ function M.verify(doc, trust, expect)
   return nitro.attest_verify(doc, trust, expect)
 end
 
+-- User data that were asked for besides those that bind a document to a key.
+local function also(report, user_data)
+  if not user_data or report.user_data == user_data then return report end
+  return nil, err.new("EVERIFY", "the user data are the certificate's key, not what was expected",
+    { reason = "user-data" }), report
+end
+
 -- The document of a certificate, bound to the certificate's key.
 function M.verify_certificate(cert, trust, expect)
   local doc, e = nitro.attest_from_cert(cert)
@@ -181,7 +188,9 @@ function M.verify_certificate(cert, trust, expect)
   local copy = {}
   for k, v in pairs(expect) do copy[k] = v end
   copy.user_data = key:spki()
-  return M.verify(doc, trust, copy)
+  local report, why, partial = M.verify(doc, trust, copy)
+  if not report then return nil, why, partial end
+  return also(report, expect.user_data)
 end
 
 function M.now() return math.floor(sys.time() * 1000) end

@@ -171,7 +171,7 @@ end
 
 local function read_app(cfg, source)
   local conf, e = require("ev.c.nitro").image_config(source):wait()
-  if not conf then return nil, e:wrap("container image") end
+  if not conf then return nil, e end
   local app, app_err = image.app(conf)
   if not app then return nil, app_err end
   local port, port_err = config.app_port(cfg, app.ports)

@@ -138,9 +138,11 @@ end
 -- Text → configuration | nil, err. `path` is where it is (or would be).
 function M.parse(source, path)
   local file = fs.basename(path)
-  local root, e = toml.parse(source)
+  local root, e, line = toml.parse(source)
   if not root then
-    return nil, err.new("ECONFIG", file .. ": " .. e.message, { hint = "correct the text at that place" })
+    local message = e.message:gsub("^line %d+, ", "")
+    return nil, err.new("ECONFIG", ("%s:%d: %s"):format(file, line or 1, message),
+      { hint = "correct the text at that place" })
   end
   local values, given, warnings = schema.check(root, M.schema, file)
   if not values then return nil, given end

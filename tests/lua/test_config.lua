@@ -79,8 +79,8 @@ local wrong = {
   { minimal '[scaling]\ndesired_replicas = 0', "from 1 to 1000" },
   { minimal 'disable_tls_termination = true\ntls_termination = true', "contradicts" },
   { 'name = "a b"', "letters, digits and hyphens" },
-  { 'name = "a"\nname = "b"', "cage.toml: " },
-  { "name = ", "cage.toml: " },
+  { 'name = "a"\nname = "b"', "cage.toml:2: " },
+  { 'name = "a"\n\ndebug = ', "cage.toml:3: " },
 }
 for _, case in ipairs(wrong) do
   local v, why = parse(case[1])
