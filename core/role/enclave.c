@@ -239,7 +239,7 @@ static int step_mounts(struct enclave *e, struct ev_err *err)
 
     (void)e;
     ev_init_console();
-    return rc;
+    return rc < 0 ? rc : ev_init_limits(err);
 }
 
 static int step_entropy(struct enclave *e, struct ev_err *err)

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -22,7 +23,7 @@
 #include "role/rootfs.h"
 
 enum { HEARTBEAT = 0xB7, HEARTBEAT_TRIES = 20, HEARTBEAT_MS = 2000, PAUSE_MS = 250, REPORT_MS = 1000, POOL_BYTES = 64,
-       XATTRS_MAX = 64 << 20, LINE_LEN = 1400 };
+       XATTRS_MAX = 64 << 20, LINE_LEN = 1400, FILES = 65536 };
 
 bool ev_init_simulated(void)
 {
@@ -111,6 +112,19 @@ void ev_init_console(void)
             break;
     if (fd > STDERR_FILENO)
         close(fd);
+}
+
+int ev_init_limits(struct ev_err *err)
+{
+    struct rlimit none = { 0, 0 }, files;
+
+    if (setrlimit(RLIMIT_CORE, &none) < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return ev_fail_errno(err, "limits");
+    /* A kernel gives its init 1024 and 4096; only the first user namespace may raise the second. */
+    if (files.rlim_max < FILES && setrlimit(RLIMIT_NOFILE, &(struct rlimit){ FILES, FILES }) == 0)
+        return 0;
+    files.rlim_cur = files.rlim_max < FILES ? files.rlim_max : FILES;
+    return setrlimit(RLIMIT_NOFILE, &files) < 0 ? ev_fail_errno(err, "limit of descriptors") : 0;
 }
 
 /* --- network, entropy, files ----------------------------------------------------------------- */

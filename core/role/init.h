@@ -11,6 +11,8 @@ bool ev_init_simulated(void);
 /* /dev first, so that there is a console; then a root that pivot_root works on, and the rest. */
 int ev_init_mounts(struct ev_err *err) EV_MUST_USE;
 void ev_init_console(void);
+/* Descriptors for the data plane; no core dump of a process that holds keys. */
+int ev_init_limits(struct ev_err *err) EV_MUST_USE;
 int ev_init_loopback(struct ev_err *err) EV_MUST_USE;
 /* Mixes 64 bytes of the NSM into the kernel's pool. */
 int ev_init_entropy(struct ev_nsm *nsm, struct ev_err *err) EV_MUST_USE;

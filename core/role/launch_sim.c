@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -29,7 +30,7 @@ enum { BOOT_MS = 90000, END_MS = 15000, CONSOLE_CHUNK = 4096, CONSOLE_RETRY_MS =
 struct ev_launch {
     struct ev_rt *rt;
     char *dir;
-    int pid, pid_fd, nsm_fd, console_read, console_out;
+    int dir_fd, pid, pid_fd, nsm_fd, console_read, console_out;
     bool booted, exited;
     struct ev_janitor janitor;
     struct ev_nsm_sim *nsm;
@@ -241,16 +242,27 @@ static int open_eif(const char *path, struct ev_err *err)
     return ev_fail_errno(err, "copy %s", path);
 }
 
-static int make_dir(const char *dir, struct ev_err *err)
+/* The folder of the twin sockets, ours alone: the lock tells a running launcher's from a dead one's. */
+static int open_dir(const char *dir, int *out, struct ev_err *err)
 {
     struct stat st;
+    int fd, rc = 0;
 
-    if (mkdir(dir, 0700) == 0)
-        return 0;
-    if (errno != EEXIST || lstat(dir, &st) < 0)
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
         return ev_fail_errno(err, "create %s", dir);
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
-        return ev_fail(err, -EEXIST, "%s: exists and is not a folder of ours alone", dir);
+    if ((fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0 || fstat(fd, &st) < 0)
+        rc = ev_fail_errno(err, "open %s", dir);
+    else if (st.st_uid != geteuid() || (st.st_mode & 077))
+        rc = ev_fail(err, -EEXIST, "%s: is not a folder of ours alone", dir);
+    else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        rc = ev_fail_errno(err, "%s: another cage runs there", dir);
+    if (rc < 0) {
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
+    ev_sim_remove_sockets(fd);                      /* of a launcher and a janitor that were both killed */
+    *out = fd;
     return 0;
 }
 
@@ -348,15 +360,15 @@ int ev_launch_sim(const struct ev_launch_conf *conf, struct ev_launch **out, str
 
     memset(&info, 0, sizeof(info));
     l->rt = conf->rt;
-    l->pid = l->pid_fd = l->nsm_fd = l->console_read = l->console_out = -1;
+    l->dir_fd = l->pid = l->pid_fd = l->nsm_fd = l->console_read = l->console_out = -1;
     l->janitor.pid = -1;
     l->on_booted = conf->booted;
     l->on_exited = conf->exited;
     l->ctx = conf->ctx;
     EV_TRY(check_image(conf, &info, err));
-    EV_TRY(make_dir(conf->dir, err));
+    EV_TRY(open_dir(conf->dir, &l->dir_fd, err));
     l->dir = ev_strdup(conf->dir);
-    EV_TRY(ev_janitor_start(l->dir, &l->janitor, err));
+    EV_TRY(ev_janitor_start(l->dir, l->dir_fd, &l->janitor, err));
     if (conf->console_fd >= 0 && (l->console_out = fcntl(conf->console_fd, F_DUPFD_CLOEXEC, 3)) < 0)
         rc = ev_fail_errno(err, "console");
     EV_TRY(rc);
@@ -388,7 +400,7 @@ void ev_launch_signal(struct ev_launch *l, int signum)
 
 void ev_launch_close(struct ev_launch *l)
 {
-    int dir_fd, fds[] = { l ? l->pid_fd : -1, l ? l->nsm_fd : -1, l ? l->console_read : -1, l ? l->console_out : -1 };
+    int fds[] = { l ? l->pid_fd : -1, l ? l->nsm_fd : -1, l ? l->console_read : -1, l ? l->console_out : -1 };
 
     if (!l)
         return;
@@ -403,9 +415,9 @@ void ev_launch_close(struct ev_launch *l)
     for (size_t i = 0; i < EV_COUNT(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
-    if (l->dir && (dir_fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0) {
-        ev_sim_remove_dir(dir_fd, l->dir);
-        close(dir_fd);
+    if (l->dir_fd >= 0) {
+        ev_sim_remove_dir(l->dir_fd, l->dir);
+        close(l->dir_fd);
     }
     ev_janitor_stop(&l->janitor);
     ev_free(l->dir);

@@ -27,11 +27,12 @@ struct ev_sim_spawn {
 /* → pid of the child, which waits for nothing any more. */
 int ev_sim_spawn(const struct ev_sim_spawn *s, struct ev_err *err) EV_MUST_USE;
 
-/* The janitor removes the sockets in `dir` and the folder if we die without ev_janitor_stop. */
+/* The janitor removes the sockets in the folder and the folder if we die without ev_janitor_stop. */
 struct ev_janitor { int pid, pipe; };
-int ev_janitor_start(const char *dir, struct ev_janitor *out, struct ev_err *err) EV_MUST_USE;
+int ev_janitor_start(const char *dir, int dir_fd, struct ev_janitor *out, struct ev_err *err) EV_MUST_USE;
 void ev_janitor_stop(struct ev_janitor *j);
 /* Sockets in it, then the folder; nothing else is ever removed. System calls only. */
+void ev_sim_remove_sockets(int dir_fd);
 void ev_sim_remove_dir(int dir_fd, const char *path);
 
 struct ev_twin_conf {

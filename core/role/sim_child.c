@@ -58,6 +58,8 @@ static int make_kernel_mounts(int root, struct ev_err *err)
     EV_TRY(fd = ev_mount_on(root, "sys", "sysfs", NULL, PLAIN | MOUNT_ATTR_NODEV, err));
     close(fd);
 out:
+    if (rc == -EPERM)
+        ev_err_wrap(err, "a kernel forbids this where parts of /proc or /sys are hidden, as in most containers");
     if (dev >= 0)
         close(dev);
     return rc < 0 ? rc : 0;

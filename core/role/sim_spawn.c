@@ -213,7 +213,7 @@ struct dirent_raw {                                 /* what getdents64 gives (li
     char name[];
 };
 
-void ev_sim_remove_dir(int dir_fd, const char *path)
+void ev_sim_remove_sockets(int dir_fd)
 {
     union { char bytes[4096]; struct dirent_raw align; } b;
     long n;
@@ -229,6 +229,11 @@ void ev_sim_remove_dir(int dir_fd, const char *path)
                 unlinkat(dir_fd, d->name, 0);
             at += d->reclen;
         }
+}
+
+void ev_sim_remove_dir(int dir_fd, const char *path)
+{
+    ev_sim_remove_sockets(dir_fd);
     rmdir(path);
 }
 
@@ -250,20 +255,17 @@ static void janitor(int dir_fd, const char *path, int pipe_fd)
     _exit(0);
 }
 
-int ev_janitor_start(const char *dir, struct ev_janitor *out, struct ev_err *err)
+int ev_janitor_start(const char *dir, int dir_fd, struct ev_janitor *out, struct ev_err *err)
 {
-    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), p[2] = { -1, -1 }, rc = 0;
+    int p[2] = { -1, -1 }, rc = 0;
 
     *out = (struct ev_janitor){ -1, -1 };
-    if (dir_fd < 0)
-        return ev_fail_errno(err, "open %s", dir);
     if (pipe2(p, O_CLOEXEC) < 0 || (out->pid = (int)fork()) < 0)
         rc = ev_fail_errno(err, "janitor");
     if (rc == 0 && out->pid == 0) {
         close(p[1]);
         janitor(dir_fd, dir, p[0]);
     }
-    close(dir_fd);
     if (p[0] >= 0)
         close(p[0]);
     if (rc < 0 && p[1] >= 0)

@@ -10,6 +10,8 @@
 #include "nitro/ramdisk.h"
 #include "role/enclave.h"
 
+#include <sys/file.h>
+
 #include "image_fixture.h"
 #include "probe.h"
 #include "selffiles.h"
@@ -464,6 +466,29 @@ static void test_deadline(void)
     OK(r->exited && r->code == 143, "SIGTERM right after the start: %s", r->why);
 }
 
+/* A folder that a dead launcher left is taken over; one that is in use or not ours alone is not. */
+static void test_folder(void)
+{
+    struct ev_err err = EV_ERR_INIT;
+    struct run *r;
+    int fd;
+
+    MUST(mkdir(in_work("run"), 0700));
+    MUST(mknod(in_work("run/enclave_7777"), S_IFSOCK | 0600, 0));
+    r = launch("serve.eif", false, false, true, &err);
+    OK(r->booted && r->code == 143, "a folder with a dead socket is taken over: %s", err.msg);
+    MUST(mkdir(in_work("run"), 0700));
+    MUST(fd = open(in_work("run"), O_RDONLY | O_DIRECTORY));
+    MUST(flock(fd, LOCK_EX));
+    r = launch("serve.eif", false, false, true, &err);
+    OK(!r->l && strstr(err.msg, "another cage runs there"), "one in use is not: %s", err.msg);
+    close(fd);
+    MUST(chmod(in_work("run"), 0755));
+    r = launch("serve.eif", false, false, true, &err);
+    OK(!r->l && strstr(err.msg, "not a folder of ours alone"), "nor one that others may read: %s", err.msg);
+    MUST(rmdir(in_work("run")));
+}
+
 static bool gone(pid_t pid)
 {
     return kill(pid, 0) < 0 && errno == ESRCH;
@@ -619,6 +644,7 @@ int main(int argc, char **argv)
     test_ends();
     test_links();
     test_deadline();
+    test_folder();
     test_killed();
     build("serve.eif", "[\"probe\",\"--serve\"]", "", false);
     as_nobody();
