@@ -176,6 +176,9 @@ static void test_ber(void)
     OK(openssl_takes(&ber) && ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a length in two bytes");
     splice(&ber, der, (size_t)(alg - der.p) + 1, 1, "\x82\x00\x0a", 3);
     OK(openssl_takes(&ber) && ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a length with zeros");
+    ev_buf_clear(&ber);
+    OK(ev_buf_put(&ber, "\x30\x83\x00", 3) == 0 && ev_buf_put(&ber, der.p + 2, der.n - 2) == 0 && openssl_takes(&ber) &&
+       ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a long length with a zero before it");
     splice(&ber, der, (size_t)(sig - der.p), 0, "\x23\x6b", 2);
     ber.p[(size_t)(sig - der.p) + 1] = (uint8_t)(sig[1] + 2);
     OK(ev_cert_from_der(ev_buf_slice(&ber), &c, NULL) == EV_EPARSE, "a bit string in parts");
@@ -589,6 +592,9 @@ static void test_chain_usage(void)
     p.f[ZONAL].further_nid = NID_subject_key_identifier;
     p.f[ZONAL].further = EV_LIT("\x30\x00");
     expect(&p, "cert-usage", "an extension that is malformed");
+    p.f[LEAF].further_nid = NID_subject_key_identifier;
+    p.f[LEAF].further = EV_LIT("\x30\x00");
+    expect(&p, "cert-usage", "the same in a leaf");
     p.f[ZONAL].further_nid = NID_netscape_comment;
     p.f[ZONAL].further = EV_LIT("\x16\x01x");
     expect(&p, NULL, "one that is not critical is passed over");
