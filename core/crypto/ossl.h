@@ -21,6 +21,8 @@ X509 *ev_cert_x509(const struct ev_cert *c);                    /* borrowed */
 const EVP_MD *ev_digest_md(enum ev_digest_alg alg);             /* fetched once, never freed */
 enum ev_digest_alg ev_curve_digest(enum ev_curve curve);        /* not for EV_CURVE_OTHER */
 int ev_curve_nid(enum ev_curve curve);                          /* NID_undef for EV_CURVE_OTHER */
+/* Raw r || s, `width` bytes each, over the digest of `msg` that belongs to the curve. */
+int ev_ecdsa_sign(EVP_PKEY *pkey, enum ev_curve curve, size_t width, ev_slice msg, uint8_t *sig) EV_MUST_USE;
 /* Raw r || s → DER in `der` (EV_SIG_DER_MAX bytes); → length, negative on failure. */
 int ev_sig_to_der(ev_slice raw, uint8_t *der) EV_MUST_USE;
 
