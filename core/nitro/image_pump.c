@@ -3,7 +3,9 @@
  *   caller:         fill a slot (read, copy) → publish it → PCR0 over the same slot → next slot
  *   second thread:                                  ↳ PCR2, digest of the part, write
  *
- * The CRC goes to whoever has less to do: the caller when the second thread writes, else the other.
+ * Writing costs a third of a hash pass: the second thread does it after its hash, when the bytes are
+ * in its cache, unless it is behind; then the caller does it for that slot. The CRC, which must go in
+ * order, is the caller's when something is written, else the second thread's.
  *
  * PCR1's message is a prefix of PCR0's, so it is a clone of PCR0's state after the first ramdisk.
  * A slot belongs to the caller until it is published and again when the second thread is through
@@ -17,12 +19,14 @@
 #include "crypto/digest.h"
 #include "nitro/image_int.h"
 
-enum { SLOTS = 6 };
+enum { SLOTS = 6, BEHIND = 3 };
 
 struct slot {
     uint8_t *data;
     size_t n;
+    uint64_t at;                                /* in the file */
     int how;
+    bool write;                                 /* by the second thread */
     uint8_t *part_out;                          /* ends a part */
     bool last;
 };
@@ -35,7 +39,7 @@ struct ev_pump {
     struct slot *cur;                           /* being filled */
     struct ev_digest *pcr0, *pcr1;
     uint32_t crc;                               /* whose: see the top */
-    uint64_t put;                               /* bytes */
+    uint64_t put, offset;                       /* bytes so far; where they begin in the file */
     const struct ev_image_watch *watch;
     const char *step;
     uint64_t total;
@@ -51,15 +55,18 @@ struct ev_pump {
 
     /* the second thread's */
     struct ev_digest *pcr2, *part;
-    uint64_t at;                                /* in the file */
 };
 
 /* ---- second thread ---- */
 
-static int write_at(struct ev_pump *p, const uint8_t *data, size_t n)
+static int write_slot(const struct ev_pump *p, const struct slot *s)
 {
+    const uint8_t *data = s->data;
+    uint64_t at = s->at;
+    size_t n = s->n;
+
     while (n > 0) {
-        ssize_t w = pwrite(p->fd, data, n, (off_t)p->at);
+        ssize_t w = pwrite(p->fd, data, n, (off_t)at);
 
         if (w < 0 && errno == EINTR)
             continue;
@@ -67,7 +74,7 @@ static int write_at(struct ev_pump *p, const uint8_t *data, size_t n)
             return w < 0 ? -errno : -EIO;
         data += w;
         n -= (size_t)w;
-        p->at += (uint64_t)w;
+        at += (uint64_t)w;
     }
     return 0;
 }
@@ -76,10 +83,6 @@ static int consume(struct ev_pump *p, const struct slot *s)
 {
     int rc = 0;
 
-    if (p->fd >= 0)
-        rc = write_at(p, s->data, s->n);
-    else
-        p->crc = ev_crc32(p->crc, s->data, s->n);
     if (s->how & EV_PUMP_PCR2)
         ev_digest_update(p->pcr2, s->data, s->n);
     if (s->how & EV_PUMP_PART) {
@@ -92,6 +95,10 @@ static int consume(struct ev_pump *p, const struct slot *s)
         ev_digest_free(p->part);
         p->part = NULL;
     }
+    if (s->write)
+        rc = write_slot(p, s);
+    else if (p->fd < 0)
+        p->crc = ev_crc32(p->crc, s->data, s->n);
     return rc;
 }
 
@@ -142,7 +149,7 @@ struct ev_pump *ev_pump_new(int fd, uint64_t offset)
     struct ev_pump *p = ev_alloc(sizeof *p);
 
     p->fd = fd;
-    p->at = offset;
+    p->offset = offset;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->changed, NULL);
     for (size_t i = 0; i < SLOTS; i++)
@@ -160,28 +167,44 @@ void ev_pump_watch(struct ev_pump *p, const struct ev_image_watch *w, const char
     p->total = total;
 }
 
-static int second_failed(int code, struct ev_err *err)
+static int write_failed(int code, struct ev_err *err)
 {
     return ev_fail(err, code, "write: %s", ev_err_text(code));
 }
 
-/* Hands the current slot over and hashes it at the same time as the second thread. */
-static int publish(struct ev_pump *p, struct ev_err *err)
+/* What the caller does with a slot while the second thread has it, too. */
+static int own_share(struct ev_pump *p, const struct slot *s, bool write, struct ev_err *err)
 {
-    struct slot *s = p->cur;
+    int rc = 0;
 
-    if (!s)
-        return 0;
-    p->cur = NULL;
-    p->filled++;
-    pthread_mutex_lock(&p->lock);
-    p->published = p->filled;
-    pthread_cond_signal(&p->changed);
-    pthread_mutex_unlock(&p->lock);
     if (s->how & EV_PUMP_PCR0)
         ev_digest_update(p->pcr0, s->data, s->n);
     if (p->fd >= 0)
         p->crc = ev_crc32(p->crc, s->data, s->n);
+    if (write && (rc = write_slot(p, s)) < 0)
+        return write_failed(rc, err);
+    return 0;
+}
+
+/* Hands the current slot over. */
+static int publish(struct ev_pump *p, struct ev_err *err)
+{
+    struct slot *s = p->cur;
+    bool behind;
+    int rc;
+
+    if (!s)
+        return 0;
+    p->cur = NULL;
+    pthread_mutex_lock(&p->lock);
+    behind = p->filled - p->done >= BEHIND;
+    s->at = p->offset + p->put - s->n;
+    s->write = p->fd >= 0 && !behind;
+    p->published = ++p->filled;
+    pthread_cond_signal(&p->changed);
+    pthread_mutex_unlock(&p->lock);
+    if ((rc = own_share(p, s, p->fd >= 0 && behind, err)) < 0)
+        return rc;
     return p->step ? ev_image_step(p->watch, p->step, p->put, p->total, err) : 0;
 }
 
@@ -199,7 +222,7 @@ static int slot_for(struct ev_pump *p, int how, struct slot **out, struct ev_err
         error = p->error;
         pthread_mutex_unlock(&p->lock);
         if (error < 0)
-            return second_failed(error, err);
+            return write_failed(error, err);
         p->cur = &p->slot[p->filled % SLOTS];
         p->cur->n = 0;
         p->cur->how = how;
@@ -306,7 +329,7 @@ int ev_pump_finish(struct ev_pump *p, struct ev_pcrs *out, uint32_t *crc, uint64
     pthread_join(p->thread, NULL);
     p->running = false;
     if (p->error < 0)
-        return second_failed(p->error, err);
+        return write_failed(p->error, err);
     if (p->pcr1) {
         to_pcr(p->pcr1, out->value[1]);
         out->present |= 1u << 1;

@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             demand(e.data + e.size <= size && r.pos <= size, "contents within the range");
             demand(strlen(e.name) == e.name_len && e.name_len > 0, "a name of its length");
             demand(!layout || belongs(e.name), "only our entries");
-            demand(!layout || (!strstr(e.name, "/../") && !strstr(e.name, "//") && !strstr(e.name, "/./")), "plain names");
+            demand(!layout || (!strstr(e.name, "/../") && !strstr(e.name, "//") && !strstr(e.name, "/./")),
+                   "plain names");
         }
         demand(rc == 0 || err.msg[0], "a failure without a text");
         demand(rc == 0 || !layout, "the check accepts what cannot be read");

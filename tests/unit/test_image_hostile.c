@@ -188,10 +188,10 @@ static void test_damaged_file(void)
 
     make_image(good, 1, "", 0);
     MUST(ev_file_read(in_dir("i.eif"), &b, NULL));
-    for (size_t n = 0; n < b.n; n++) {
-        MUST(truncate(in_dir("i.eif"), 0));
-        MUST(ev_file_write(in_dir("t.eif"), ev_slice_of(b.p, n), 0644, NULL));
-        accepted += ev_image_describe(in_dir("t.eif"), NULL, &info, NULL) >= 0;
+    for (size_t n = b.n; n-- > 0;) {
+        if (truncate(in_dir("i.eif"), (off_t)n) < 0)
+            abort();
+        accepted += ev_image_describe(in_dir("i.eif"), NULL, &info, NULL) >= 0;
     }
     EQ_INT(accepted, 0, "describe refuses every truncation");
     b.p[b.n - 200] ^= 1;
@@ -264,7 +264,8 @@ static void test_sources(void)
     NO_IMAGE("image-digest", "a digest of another kind", { .name = "index.json",
                                                            .data = "{\"manifests\":[{\"digest\":\"md5:1\"}]}" });
     NO_IMAGE("image-digest", "a digest as a path",
-             { .name = "index.json", .data = "{\"manifests\":[{\"digest\":\"sha256:../../../../../../../../../../../../../etc/passwd\"}]}" });
+             { .name = "index.json", .data = "{\"manifests\":[{\"digest\":"
+               "\"sha256:../../../../../../../../../../../../../etc/passwd\"}]}" });
     NO_IMAGE("image-digest", "a wrong digest",
              { .name = "index.json", .data = "{\"manifests\":[{\"digest\":\"sha256:"
                "0000000000000000000000000000000000000000000000000000000000000000\"}]}" },
