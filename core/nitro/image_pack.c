@@ -23,6 +23,15 @@ struct output {
     bool named;                                 /* the file has that name already */
 };
 
+/* Room for all of it at once: a full disk is known before the work, and where allocation is delayed
+ * (ext4), a rename over an older file has none left to do. */
+static int output_reserve(const struct output *o, uint64_t size, struct ev_err *err)
+{
+    if (fallocate(o->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) < 0 && errno == ENOSPC)
+        return ev_fail_errno(err, "%llu bytes", (unsigned long long)size);
+    return 0;
+}
+
 /* Without a name where the file system can do that: then even a killed build leaves nothing. */
 static int output_open(struct output *o, const char *path, struct ev_err *err)
 {
@@ -184,6 +193,7 @@ int ev_pack_write(const struct ev_pack *k, const struct ev_image_watch *watch, s
     int rc;
 
     EV_TRY(output_open(&o, k->output, err));
+    EV_TRY(output_reserve(&o, expected_size(k), err));
     w.pump = ev_pump_new(o.fd, EV_EIF_HEADER);
     ev_pump_watch(w.pump, watch, "write", expected_size(k));
     EV_TRY(pump_parts(&w, err));

@@ -14,7 +14,7 @@
 #include "image_fixture.h"
 #include "nitro/image.h"
 
-enum { ROUNDS = 3, MIB = 1 << 20, FILES = 4000, FILE_SIZE = 480 * (MIB / FILES), MANY = 50000 };
+enum { ROUNDS = 5, MIB = 1 << 20, FILES = 4000, FILE_SIZE = 480 * (MIB / FILES), MANY = 50000 };
 
 static char *dir;
 static uint8_t block[MIB];
