@@ -194,6 +194,15 @@ static int convert(struct archive *a, const struct source *s, struct archive_ent
     return 0;
 }
 
+/* libarchive warns where it goes on with something else than what the header says, and a name taken
+ * from elsewhere is the wrong file. Only names of owners may be wrong: nobody uses them. */
+static bool is_harmless(struct archive *a)
+{
+    const char *text = lib.archive_error_string(a);
+
+    return text && (strncmp(text, "Uname ", 6) == 0 || strncmp(text, "Gname ", 6) == 0);
+}
+
 static int walk(struct archive *a, struct source *s, ev_archive_fn *each, void *ctx, struct ev_err *err)
 {
     struct ev_archive_entry entry;
@@ -205,7 +214,7 @@ static int walk(struct archive *a, struct source *s, ev_archive_fn *each, void *
         rc = lib.archive_read_next_header(a, &e);
         if (rc == ARCHIVE_EOF)
             return 0;
-        if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
+        if (rc != ARCHIVE_OK && !(rc == ARCHIVE_WARN && is_harmless(a)))
             return reader_fail(a, s, "tar", err);
         EV_TRY(convert(a, s, e, &entry, err));
         EV_TRY(each(ctx, &entry, err));

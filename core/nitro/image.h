@@ -9,7 +9,7 @@
 #include "nitro/attest.h"
 
 struct ev_image_watch {
-    /* done/total bytes of the step ("index", "measure", "write"); return false to cancel. */
+    /* done/total bytes of the step ("expand", "verify", "index", "write"; "measure"); false cancels. */
     bool (*step)(void *ctx, const char *step, uint64_t done, uint64_t total);
     void *ctx;
 };

@@ -90,11 +90,15 @@ out:
 static int merge_all(struct build *w, const struct ev_image_watch *watch, struct ev_err *err)
 {
     const struct ev_image_build *b = w->b;
+    uint64_t done = 0, total = 0;
     int rc = 0;
 
     EV_TRY(ev_merge_init(&w->merge, err));
+    for (size_t i = 0; i < w->oci->n_layers; i++)
+        total += w->oci->layer[i].blob.len;
     for (size_t i = 0; i < w->oci->n_layers; i++) {
-        EV_TRY(ev_image_step(watch, "index", i, w->oci->n_layers, err));
+        EV_TRY(ev_image_step(watch, "index", done, total, err));
+        done += w->oci->layer[i].blob.len;
         EV_TRY(ev_oci_layer(w->oci, i, &w->source[i], err));
         rc = ev_merge_layer(&w->merge, &w->source[i], (uint16_t)i, err);
         if (rc < 0) {

@@ -270,6 +270,52 @@ static void test_xattrs(void)
     ev_buf_fini(&tar);
 }
 
+/* What pax says in UTF-8 must be UTF-8: else libarchive would fall back to the other name. */
+static void test_wrong_utf8(const char *key)
+{
+    struct ev_buf tar = EV_BUF_INIT(1 << 20);
+    struct ev_err err = EV_ERR_INIT;
+    struct ev_region r;
+    struct ev_merge m;
+
+    tar_pax(&tar, key, "p\xff\xfe", 3);
+    tar_put(&tar, &(struct tar_entry)L("x", "y"));
+    tar_end(&tar);
+    r = (struct ev_region){ mem_file(tar.p, tar.n), 0, tar.n };
+    MUST(ev_merge_init(&m, NULL));
+    OK(ev_merge_layer(&m, &r, 0, &err) == EV_EPARSE && strcmp(err.reason, "tar-damaged") == 0,
+       "%s that is not UTF-8: %s",
+       key, err.msg);
+    ev_merge_fini(&m);
+    close(r.fd);
+    ev_buf_fini(&tar);
+}
+
+/* A tar that claims a file of 5 GiB, most of it a hole; a tree of more files than there may be. */
+static void test_limits(void)
+{
+    char head[513] = "";
+    struct ev_buf tar = EV_BUF_INIT(1 << 20);
+    struct ev_err err = EV_ERR_INIT;
+    struct ev_region r;
+    struct ev_merge m;
+    uint32_t i, n = 0;
+    int rc = 0;
+
+    tar_raw(&tar, "big", '0', NULL, 0644, 0, 0, 5ull << 30, 0, 0);
+    r = (struct ev_region){ mem_file(tar.p, tar.n), 0, (5ull << 30) + 1536 };
+    MUST(ftruncate(r.fd, (off_t)r.len));
+    MUST(ev_merge_init(&m, NULL));
+    OK(ev_merge_layer(&m, &r, 0, &err) == EV_ELIMIT && strcmp(err.reason, "image-file-size") == 0, "5 GiB: %s",
+       err.msg);
+    for (; rc == 0 && n <= EV_TREE_FILES; n++)
+        rc = ev_tree_add(&m.tree, m.rootfs, head, (size_t)snprintf(head, sizeof head, "%u", n), &i, &err);
+    OK(rc == EV_ELIMIT && m.tree.alive == EV_TREE_FILES, "more files than there may be: %s", err.msg);
+    ev_merge_fini(&m);
+    close(r.fd);
+    ev_buf_fini(&tar);
+}
+
 static void test_names(void)
 {
     static const char utf8[] = "d\xc3\xbcr/\xe2\x82\xac", raw[] = "latin\xfc";
@@ -304,5 +350,8 @@ int main(void)
     test_mount_points();
     test_xattrs();
     test_names();
+    test_wrong_utf8("path");
+    test_wrong_utf8("linkpath");
+    test_limits();
     return tap_done();
 }
