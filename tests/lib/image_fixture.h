@@ -32,6 +32,13 @@ struct tar_entry {
 
 __attribute__((unused)) static void tar_octal(char *field, size_t n, unsigned long long v)
 {
+    if (n == 12 && v >= 8ull << 30) {               /* GNU: binary, marked by its first bit */
+        memset(field, 0, n);
+        field[0] = (char)0x80;
+        for (int i = 0; i < 8; i++)
+            field[11 - i] = (char)(v >> (8 * i));
+        return;
+    }
     for (field[--n] = '\0'; n-- > 0; v >>= 3)
         field[n] = (char)('0' + (v & 7));
 }

@@ -278,6 +278,39 @@ static void test_sources(void)
     EQ_INT(r.files, 6, "six directories");
 }
 
+/* 17 files of nearly 4 GiB each: an archive of 68 GiB that is almost all hole. */
+static void test_total_size(void)
+{
+    static const uint64_t size = 0xfffffe00;
+    const struct tar_entry head[] = { CONFIG, MANIFEST("l") };
+    struct ev_buf tar = EV_BUF_INIT(1 << 20);
+    struct ev_image_build b = plan("c.tar");
+    struct ev_image_result r;
+    struct ev_err err = EV_ERR_INIT;
+    char name[16];
+    uint64_t at;
+    int fd = open(in_dir("c.tar"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    MUST(fd);
+    for (size_t i = 0; i < EV_COUNT(head); i++)
+        tar_put(&tar, &head[i]);
+    tar_raw(&tar, "l", '0', NULL, 0644, 0, 0, 17 * (512 + size) + 1024, 0, 0);
+    MUST(ev_write_all(fd, tar.p, tar.n));
+    at = tar.n;
+    for (int i = 0; i < 17; i++, at += 512 + size) {
+        ev_buf_clear(&tar);
+        snprintf(name, sizeof name, "big%d", i);
+        tar_raw(&tar, name, '0', NULL, 0644, 0, 0, size, 0, 0);
+        if (pwrite(fd, tar.p, tar.n, (off_t)at) != (ssize_t)tar.n)
+            abort();
+    }
+    MUST(ftruncate(fd, (off_t)at + 2048));
+    OK(ev_image_build(&b, NULL, &r, &err) == EV_ELIMIT && strcmp(err.reason, "image-size") == 0, "68 GiB: %s", err.msg);
+    close(fd);
+    unlink(in_dir("c.tar"));
+    ev_buf_fini(&tar);
+}
+
 /* ---- builds that end early ---- */
 
 static size_t entries_in_dir(void)
@@ -393,6 +426,7 @@ int main(void)
     test_sources();
     test_early_end();
     test_full_disk();
+    test_total_size();
     snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
     return system(cmd) == 0 ? tap_done() : 1;
 }
