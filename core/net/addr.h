@@ -1,5 +1,6 @@
 /* addr.h — one notation for every place: "tcp:127.0.0.1:8443", "127.0.0.1:8443", "[::1]:80",
- * "unix:/run/x.sock", "vsock:16:7777". Every place that takes vsock takes unix as its twin. */
+ * "unix:/run/x.sock", "vsock:16:7777" ("vsock:any:7777" to listen). Every place that takes vsock takes
+ * unix as its twin. */
 #ifndef EV_NET_ADDR_H
 #define EV_NET_ADDR_H
 

@@ -18,15 +18,17 @@ void ev_rt_stop(struct ev_rt *rt);
 uint64_t ev_rt_now_ms(struct ev_rt *rt);    /* monotonic */
 size_t ev_rt_open_handles(struct ev_rt *rt);        /* for leak checks in tests */
 
-struct ev_timer;                            /* repeating or single */
+struct ev_timer;                            /* repeating or single; the owner stops it in both cases */
 struct ev_timer *ev_timer_start(struct ev_rt *rt, uint64_t ms, bool repeat, void (*cb)(void *), void *ctx);
 void ev_timer_stop(struct ev_timer *t);     /* closes and frees; NULL is fine */
 
-struct ev_signal;
+struct ev_signal;                           /* start: NULL when the signal cannot be watched */
 struct ev_signal *ev_signal_start(struct ev_rt *rt, int signum, void (*cb)(void *, int), void *ctx);
 void ev_signal_stop(struct ev_signal *s);
 
-struct ev_watch;                            /* readiness of a descriptor we own elsewhere */
+/* Readiness of a descriptor we own elsewhere; one in error counts as ready. start: NULL when it cannot
+ * be watched. */
+struct ev_watch;
 enum { EV_READABLE = 1, EV_WRITABLE = 2 };
 struct ev_watch *ev_watch_start(struct ev_rt *rt, int fd, int events, void (*cb)(void *, int), void *ctx);
 void ev_watch_stop(struct ev_watch *w);
@@ -50,6 +52,6 @@ int ev_process_start(struct ev_rt *rt, const struct ev_process_conf *conf,
                      struct ev_process **out, struct ev_err *err) EV_MUST_USE;
 int ev_process_pid(const struct ev_process *p);
 void ev_process_kill(struct ev_process *p, int signum);
-void ev_process_close(struct ev_process *p);    /* forgets it (does not kill); NULL is fine */
+void ev_process_close(struct ev_process *p);    /* forgets it (does not kill; no zombie); NULL is fine */
 
 #endif

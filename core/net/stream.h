@@ -22,6 +22,8 @@ struct ev_stream_cb {
     void (*drained)(void *ctx);
 };
 
+/* timeout 0 = 30 s, for all of it: name, every address. `pending` may be NULL; closing it before done
+ * cancels, silently. When done gets an error, it is gone. */
 int ev_stream_connect(struct ev_rt *rt, const struct ev_addr *to, uint64_t timeout_ms,
                       void (*done)(void *ctx, struct ev_stream *s, const struct ev_err *err),
                       void *ctx, struct ev_stream **pending, struct ev_err *err) EV_MUST_USE;
@@ -35,7 +37,9 @@ void ev_stream_unread(struct ev_stream *s, ev_slice bytes);
 int ev_stream_write(struct ev_stream *s, ev_slice bytes) EV_MUST_USE;   /* -ENOBUFS past 16 MiB queued */
 size_t ev_stream_queued(const struct ev_stream *s);
 void ev_stream_shutdown(struct ev_stream *s);           /* after what is queued: FIN / close_notify */
-void ev_stream_close(struct ev_stream *s);              /* idempotent via NULL; frees later */
+/* Idempotent via NULL; frees later. After a shutdown what is queued is still written, for 5 s at most;
+ * without one it is dropped. */
+void ev_stream_close(struct ev_stream *s);
 int ev_stream_peer(const struct ev_stream *s, struct ev_addr *out);
 
 struct ev_listener;

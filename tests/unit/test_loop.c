@@ -225,7 +225,8 @@ static void processes(void)
     ev_process_close(NULL);
     output_of("echo $A$B", env, NULL, "1\n");
     output_of("pwd", NULL, "/", "/\n");
-    output_of("cat; wc -c < /proc/self/fd/0; ls /proc/$$/fd | wc -l", NULL, NULL, "0\n3\n");
+    output_of("cat; for f in 3 4 5 6 7 8 9; do [ -e /proc/self/fd/$f ] && echo $f; done; echo end", NULL, NULL,
+              "end\n");
     OK(start(&x, sleeper, -1, NULL, NULL, false) == 0, "start one to forget");
     pid = ev_process_pid(x.p);
     ev_process_close(x.p);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@ enum act { GIVE, REFUSE, NO_FD, SHORT, POSITIVE, HUGE_CODE, LATE, SILENT, TWO_FD
 
 static int channel = -1, given = -1;
 static enum act act;
+static atomic_int taken;                /* requests that the launcher has begun with */
 static uint8_t seen[16];
 static ssize_t seen_n;
 static pthread_t launcher;
@@ -59,7 +61,10 @@ static void *launch(void *arg)
 {
     (void)arg;
     while ((seen_n = recv(channel, seen, sizeof seen, 0)) > 0) {
-        switch (act) {
+        enum act now = act;
+
+        atomic_fetch_add(&taken, 1);
+        switch (now) {
         case GIVE: answer(0, 4, 1, 1); break;
         case REFUSE: answer(-ECONNREFUSED, 4, 0, 0); break;
         case NO_FD: answer(0, 4, 0, 0); break;
@@ -137,7 +142,7 @@ static void bad(enum act what, int want, const char *name)
     int before = open_descriptors(), rc;
 
     act = what;
-    rc = ev_vsock_connect_parent(9000, 300, &err);
+    rc = ev_vsock_connect_parent(9000, 5000, &err);
     EQ_INT(rc, want, name);
     OK(err.code == rc && strstr(err.msg, "9000"), "%s", err.msg);
     if (given >= 0)
@@ -148,16 +153,22 @@ static void bad(enum act what, int want, const char *name)
     OK(open_descriptors() <= before, "no descriptor is left");
 }
 
+static void wait_taken(int n)
+{
+    for (int i = 0; i < 2000 && atomic_load(&taken) < n; i++)
+        usleep(2000);
+}
+
 /* The answer to a request that was given up must not be taken for the next one's. */
 static void late(void)
 {
     struct ev_err err = EV_ERR_INIT;
     char b[8] = "";
-    int fd;
+    int fd, before = atomic_load(&taken);
 
     act = LATE;
     EQ_INT(ev_vsock_connect_parent(1, 50, &err), -ETIMEDOUT, "an answer that comes too late");
-    usleep(50 * 1000);
+    wait_taken(before + 1);
     act = REFUSE;
     EQ_INT(ev_vsock_connect_parent(2, 3000, &err), -ECONNREFUSED, "the next request gets its own answer");
     act = GIVE;
@@ -169,9 +180,11 @@ static void late(void)
 static void silent(void)
 {
     struct ev_err err = EV_ERR_INIT;
+    int before = atomic_load(&taken);
 
     act = SILENT;
     EQ_INT(ev_vsock_connect_parent(1, 50, &err), -ETIMEDOUT, "a silent launcher");
+    wait_taken(before + 1);
     act = GIVE;
     EQ_INT(ev_vsock_connect_parent(1, 50, &err), -ETIMEDOUT, "who still owes an answer");
 }
