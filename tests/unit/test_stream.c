@@ -360,6 +360,52 @@ static void adopted(void)
     expect_closed(rt, "adopted: open handles");
 }
 
+/* The first reader takes a line and gives the rest back, while reading or after it stopped. */
+struct line { struct ev_stream *s; int calls, stop, close; };
+
+static void line_data(void *ctx, ev_slice b)
+{
+    struct line *x = ctx;
+
+    x->calls++;
+    if (x->stop)
+        ev_stream_read_stop(x->s);
+    ev_stream_unread(x->s, ev_slice_of(b.p + 4, b.n - 4));
+    if (x->close)
+        ev_stream_close(x->s);
+}
+
+static void given_back(int stop, int close_it_then)
+{
+    static const struct ev_stream_cb cb = { .data = line_data };
+    struct line x = { NULL, 0, stop, close_it_then };
+    struct pair p;
+
+    pair_open(&p, in_dir("unread"));
+    x.s = p.b.s;
+    ev_stream_set_cb(p.b.s, &cb, &x);
+    if (ev_stream_write(p.a.s, EV_LIT("one\ntwo\n")) < 0)
+        abort();
+    ev_stream_read_start(p.b.s);
+    turn_until(rt, &x.calls);
+    if (close_it_then) {
+        turn_for(rt, 20);
+        EQ_INT(x.calls, 1, "closed after giving back: no callback");
+        p.b.s = NULL;
+    } else {
+        ev_stream_set_cb(p.b.s, &seen_cb, &p.b);
+        if (ev_stream_write(p.a.s, EV_LIT("three\n")) < 0)
+            abort();
+        ev_stream_shutdown(p.a.s);
+        turn_for(rt, 20);
+        EQ_INT(p.b.data_calls > 0, !stop, "delivered only while reading");
+        ev_stream_read_start(p.b.s);
+        OK(turn_until(rt, &p.b.eof), "eof after it");
+        OK(strcmp(ev_buf_str(&p.b.in), "two\nthree\n") == 0, "what was given back comes first");
+    }
+    pair_close(&p, "given back: open handles");
+}
+
 /* A name with more than one address, of which one answers. */
 static void by_name(void)
 {
@@ -473,6 +519,10 @@ int main(void)
         close_in_callback(which);
     dead_peer();
     adopted();
+    given_back(0, 0);
+    given_back(1, 0);
+    given_back(0, 1);
+    given_back(1, 1);
     by_name();
     listeners();
     close_in_accept();
