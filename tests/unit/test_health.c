@@ -142,7 +142,7 @@ static const char *ask(const char *request)
 
 static void open_health(const char *path)
 {
-    struct ev_health_conf conf = { .app = app_addr, .path = path, .every_ms = 60, .timeout_ms = 200 };
+    struct ev_health_conf conf = { .app = app_addr, .path = path, .every_ms = 60, .timeout_ms = 400 };
 
     conf.rt = rt;
     conf.take_listen_fd = listening();
