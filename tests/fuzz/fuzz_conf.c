@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     half = 1 + (size - 1) / 2;
-    if (ev_user_find("node", ev_slice_of(data + 1, half - 1), ev_slice_of(data + half, size - half), &user, NULL) == 0 &&
+    if (ev_user_find("node", ev_slice_of(data + 1, half - 1), ev_slice_of(data + half, size - half), &user,
+                     NULL) == 0 &&
         (user.n_groups > EV_USER_GROUPS || strlen(user.home) >= sizeof(user.home)))
         __builtin_trap();
     return 0;

@@ -120,7 +120,8 @@ static void test_document(struct ev_attestable *a, const struct ev_cert *cert)
 
 static void test_life(struct ev_nsm *nsm, pid_t nsm_pid)
 {
-    static char first[] = "hello.app_1.cages.localhost", second[] = "hello.app-1.cages.localhost", third[] = "x.localhost";
+    static char first[] = "hello.app_1.cages.localhost", second[] = "hello.app-1.cages.localhost";
+    static char third[] = "x.localhost";
     char *hosts[] = { first, second, third, NULL };
     struct ev_attestable *a = NULL;
     struct ev_tls_pair old, now;
@@ -162,7 +163,8 @@ int main(void)
     pid_t pid = -1;
 
     signal(SIGPIPE, SIG_IGN);
-    if (!OK(ev_nsm_sim_make_root(&root, &root_key, NULL) == 0, "a root") || !OK((nsm = start_nsm(&pid)) != NULL, "an NSM"))
+    if (!OK(ev_nsm_sim_make_root(&root, &root_key, NULL) == 0, "a root") ||
+        !OK((nsm = start_nsm(&pid)) != NULL, "an NSM"))
         return tap_done();
     test_entropy(nsm);
     test_life(nsm, pid);
