@@ -10,6 +10,7 @@
  * so no path of the image is ever resolved by mount(2). */
 #include "role/sandbox.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -55,12 +56,12 @@ out:
 
 /* --- /proc and /sys -------------------------------------------------------------------------- */
 
-/* Kernel state that is nobody's business: files become /dev/null, folders an empty read-only tmpfs. */
+/* Kernel state that is nobody's business: files become /dev/null, folders an empty read-only tmpfs.
+ * Beyond this list nothing outside the processes' own folders stays writable: see cover_rest. */
 static const char *const proc_hidden[] = {
     "acpi", "asound", "config.gz", "interrupts", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
     "kpagecount", "kpageflags", "latency_stats", "sched_debug", "scsi", "sysrq-trigger", "timer_list", "timer_stats",
     "vmallocinfo" };
-static const char *const proc_fixed[] = { "bus", "fs", "irq", "mtrr", "sys" };
 static const char *const sys_hidden[] = { "firmware", "kernel/debug", "kernel/security", "kernel/tracing",
                                           "fs/bpf", "devices/virtual/powercap" };
 
@@ -126,13 +127,39 @@ static int cover_all(int base, const char *const *paths, size_t n, bool hide, st
     return rc;
 }
 
+static bool is_process(const char *name)
+{
+    return name[strspn(name, "0123456789")] == 0;
+}
+
+/* Everything of /proc that is not a process: folders (sys, bus, irq, ... whatever this kernel has)
+ * become read-only, files that root could write become /dev/null. */
+static int cover_rest(int proc, struct ev_err *err)
+{
+    DIR *d = fdopendir(ev_root_open(proc, "/", O_RDONLY | O_DIRECTORY, 0, EV_ROOT_NO_LINKS));
+    struct dirent *e;
+    struct stat st;
+    int rc = 0;
+
+    if (!d)
+        return ev_fail_errno(err, "list");
+    while (rc == 0 && (e = readdir(d))) {
+        if (e->d_name[0] == '.' || is_process(e->d_name) || fstatat(proc, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        if (S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && (st.st_mode & 0222)))
+            rc = cover(proc, e->d_name, !S_ISDIR(st.st_mode), err);
+    }
+    closedir(d);
+    return rc;
+}
+
 static int mount_proc(int root, struct ev_err *err)
 {
     int fd = -1, rc;
 
     EV_TRY(fd = ev_mount_on(root, "proc", "proc", NULL, LOCKED, err));
     EV_TRY(cover_all(fd, proc_hidden, EV_COUNT(proc_hidden), true, err));
-    EV_TRY(cover_all(fd, proc_fixed, EV_COUNT(proc_fixed), false, err));
+    EV_TRY(cover_rest(fd, err));
 out:
     if (fd >= 0)
         close(fd);

@@ -301,6 +301,33 @@ static int probe_devices(void)
     return n == 15 && !bad;
 }
 
+/* Files of /proc and /sys, outside the processes' own folders, that root could open for writing. */
+static int probe_writable(const char *dir, int depth)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    struct stat st;
+    int n = 0, fd;
+
+    while (d && (e = readdir(d))) {
+        char path[1024];
+
+        if (e->d_name[0] == '.' || (depth == 0 && e->d_name[strspn(e->d_name, "0123456789")] == 0))
+            continue;
+        if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) || lstat(path, &st) < 0)
+            continue;
+        if (S_ISDIR(st.st_mode) && depth < 4)
+            n += probe_writable(path, depth + 1);
+        else if (S_ISREG(st.st_mode) && (st.st_mode & 0222) && (fd = open(path, O_WRONLY | O_NONBLOCK)) >= 0) {
+            fprintf(stderr, "writable: %s\n", path);
+            close(fd);
+            n++;
+        }
+    }
+    if (d) closedir(d);
+    return n;
+}
+
 static void probe_works(void)
 {
     struct rlimit core;
@@ -320,6 +347,9 @@ static void probe_works(void)
     probe_expect(probe_file_has("/proc/self/status", "CapAmb:\t0000000000000000"), "no ambient capability");
     probe_expect(probe_file_has("/proc/self/status", "NoNewPrivs:\t1"), "no_new_privs");
     probe_expect(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max == 0, "no core dumps");
+    probe_expect(probe_writable("/proc", 0) == 0, "no file of /proc outside processes can be written");
+    probe_expect(probe_writable("/sys", 1) == 0, "no file of /sys can be written");
+    probe_expect(mkfifo("/tmp/fifo", 0600) == 0 || errno == EEXIST, "a FIFO");
     probe_expect(getpid() == 2, "pid 2, under our own init");
     probe_expect(getsid(0) == getpid(), "a session of its own");
     probe_expect(gethostname(host, sizeof(host)) == 0 && probe_file_has("/etc/hostname", host), "hostname");

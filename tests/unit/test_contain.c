@@ -58,6 +58,9 @@ static int make_root(const char *conf, const char *break_it)
     copy_to(root, "/proc/self/exe", "/init");
     copy_to(root, "/proc/self/exe", "/rootfs/bin/probe");
     self_files(copy_lib, &root);
+    if ((fd = ev_root_open(root, "/rootfs/bin/script", O_WRONLY | O_CREAT, 0755, EV_ROOT_FOLLOW)) < 0 ||
+        write(fd, "#!/proc/self/exe --exe\n", 23) != 23 || fchmod(fd, 0755) < 0 || close(fd) < 0)
+        return -1;
     if ((fd = ev_root_mkdir_p(root, "/cage", NULL)) < 0 ||
         ev_root_write(fd, "config.json", ev_slice_str(conf), NULL) < 0)
         return -1;
@@ -238,6 +241,8 @@ static void test_ends(void)
                 "a program that is not there");
     expect_line(CONF("[\"/proc/self/exe\",\"--exit\",\"0\"]", "/", "", "[]"), NULL, false,
                 "start: start /proc/self/exe", "the runtime's own file through a magic link is no program");
+    expect_line(CONF("[\"/bin/script\"]", "/", "", "[]"), NULL, false, "exe: Read-only file system\nend: 11 0",
+                "a script whose interpreter is that file cannot write it");
     expect_line(CONF("[\"/etc\"]", "/", "", "[]"), NULL, false, "start: start /etc: Permission denied", "a folder");
     expect_line(CONF("[\"probe\"]", "/", "nobody", "[]"), NULL, false, "prepare: USER: \"nobody\" is not in",
                 "USER that is not there");
@@ -269,6 +274,12 @@ static int app_main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--exit") == 0)
         return atoi(argv[2]);
+    if (argc > 1 && strcmp(argv[1], "--exe") == 0) {
+        int fd = open("/proc/self/exe", O_WRONLY | O_TRUNC);    /* ETXTBSY alone would not do: 6.12 lacks it */
+
+        printf("exe: %s\n", fd < 0 ? strerror(errno) : "WRITABLE");
+        return 11;
+    }
     if (argc > 1 && strcmp(argv[1], "--abort") == 0)
         abort();
     if (argc > 1 && strcmp(argv[1], "--sleep") == 0) {
