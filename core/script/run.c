@@ -2,7 +2,7 @@
  *
  *     ev.main in the root task ─▶ turns of the loop ─▶ root ended ─▶ others cancelled ─▶ drained
  *
- * The first SIGINT or SIGTERM cancels the foreground task (the root, unless the prompt put another
+ * The first SIGINT, SIGTERM or SIGHUP cancels the foreground task (the root, unless the prompt put another
  * one there), a second one ends the process at once. A root that waits while nothing is left that
  * could wake it is an error. With EV_LEAK_CHECK=1 whatever a script left behind is one too. */
 #include <fcntl.h>
@@ -84,7 +84,7 @@ static void on_wake(void *ctx, int events)
 
 static int start_signals(struct run *r, struct ev_err *err)
 {
-    struct sigaction sa = { .sa_handler = on_signal };
+    struct sigaction sa = { .sa_handler = on_signal }, old;
 
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
         return ev_fail_errno(err, "pipe");
@@ -95,6 +95,8 @@ static int start_signals(struct run *r, struct ev_err *err)
     sigfillset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN)    /* nohup stays nohup */
+        sigaction(SIGHUP, &sa, NULL);
     return 0;
 }
 
@@ -102,6 +104,7 @@ static void stop_signals(struct run *r)
 {
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);        /* the end is near; nothing is left to interrupt */
     signal_host = NULL;
     ev_watch_stop(r->watch);
     r->watch = NULL;

@@ -17,19 +17,29 @@ function M.timeout(seconds, fn, ...)
   return table.unpack(results, 1, results.n)
 end
 
---- Runs every function at once and waits for all: a list of { results... } in their order, or the
---- first failure, with the others cancelled.
+local function cancel_all(tasks)
+  for _, t in ipairs(tasks) do t:cancel() end
+end
+
+--- Runs every function at once and waits for all: a list of { results... } in their order, or what
+--- failed first, at once and with the others cancelled.
 ---@param fns function[]
 function M.all(fns)
-  local tasks <close> = setmetatable({}, { __close = function(list)
-    for _, t in ipairs(list) do t:cancel() end
-  end })
-  for i, fn in ipairs(fns) do tasks[i] = c.spawn(fn) end
+  local tasks <close> = setmetatable({}, { __close = cancel_all })
+  local failure
+  local function guarded(fn)
+    local results = table.pack(pcall(fn))
+    if not results[1] or (results[2] == nil and results[3] ~= nil) then
+      failure = failure or { results[1] and results[3] or results[2] }
+      cancel_all(tasks)
+    end
+    return table.unpack(results, 2, results.n)
+  end
+  for i, fn in ipairs(fns) do tasks[i] = c.spawn(guarded, fn) end
   local out = {}
   for i, t in ipairs(tasks) do
-    local results = table.pack(t:join())
-    if results[1] == nil and results[2] ~= nil then return nil, results[2] end
-    out[i] = results
+    out[i] = table.pack(t:join())
+    if failure then return nil, failure[1] end
   end
   return out
 end

@@ -100,5 +100,7 @@ t.is(select(2, victim:join()).code, "ECANCELLED", "cancelled")
 task.sleep(1)
 t.fails(nil, select(2, pcall(http.request, {})), "url", "no url")
 t.is(select(2, http.request { url = "file:///etc/passwd" }).code, "EUSAGE", "only http and https")
+t.is(select(2, http.request { url = "http://host.test/", unix = unix, headers = { X = "a\r\nY: b" } }).code, "EUSAGE",
+  "a line break in a header")
 t.ok(server:addr(), "server")
 return t.done()

@@ -150,11 +150,15 @@ t.is({ e.code, closed[1] }, { "ETIMEDOUT", "x" }, "timeout cancels and says so")
 t.fails(nil, select(2, pcall(task.timeout, 1, error, "inner")), "inner", "timeout raises what was raised")
 local all = task.all { function() task.sleep(0.01) return 1 end, function() return 2, 3 end }
 t.is({ all[1][1], all[2][1], all[2][2] }, { 1, 2, 3 }, "all gives every result")
-_, e = task.all { function() task.sleep(10) end, function() return nil, own end }
-t.ok(e == own or e == nil, "all waits in order")
-local started = task.now()
-_, e = task.all { function() return nil, own end, function() task.sleep(10) end }
-t.ok(e == own and task.now() - started < 2, "a failure ends the others")
+for _, order_of in ipairs { { 1, 2 }, { 2, 1 } } do
+  local fns, started = {}, task.now()
+  fns[order_of[1]] = function() task.sleep(0.01) return nil, own end
+  fns[order_of[2]] = function() task.sleep(10) end
+  _, e = task.all(fns)
+  t.ok(e == own and task.now() - started < 2, "a failure ends the others, whichever comes first")
+end
+_, e = task.all { function() task.sleep(10) end, function() error(own) end }
+t.ok(e == own, "so does an error that is raised")
 
 -- a task nobody joins
 local exe = fs.self_exe()
