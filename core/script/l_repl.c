@@ -109,12 +109,12 @@ static int open_library(struct ev_err *err)
 
 /* --- completion ------------------------------------------------------------------------------- */
 
-/* Upvalue-free C function in protected mode: text, line → list of words. */
+/* In protected mode: the typed text (a light userdata) → list of words. */
 static int ask_completer(lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, completer_ref);
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
+    lua_pushstring(L, lua_touserdata(L, 1));
+    lua_call(L, 1, 1);
     luaL_checktype(L, -1, LUA_TTABLE);
     return 1;
 }
@@ -166,7 +166,7 @@ static char **attempt_completion(const char *text, int start, int end)
     if (completer_ref == LUA_NOREF)
         return NULL;
     lua_pushcfunction(L, ask_completer);
-    lua_pushstring(L, text);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)text);
     if (ev_lua_call(L, 1, 1) == EV_LUA_OK)
         matches = to_matches(L);
     lua_pop(L, 1);

@@ -50,12 +50,14 @@ struct ev_rt *ev_lua_rt(lua_State *L)
 
 static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 {
-    (void)ud;
-    (void)old;
+    struct ev_lua *h = ud;
+
     if (n == 0) {
         free(p);
         return NULL;
     }
+    if (h->allocs_left >= 0 && (!p || n > old) && (h->allocs_left == 0 || h->allocs_left-- == 0))
+        return NULL;
     return realloc(p, n);
 }
 
@@ -492,6 +494,7 @@ int ev_lua_new(struct ev_rt *rt, struct ev_lua **out, struct ev_err *err)
     struct ev_lua *h = ev_alloc(sizeof *h);
 
     h->rt = rt;
+    h->allocs_left = -1;
     h->L = lua_newstate(lua_alloc, h);
     if (!h->L) {
         ev_free(h);

@@ -15,6 +15,7 @@ enum ev_lua_status {
 struct ev_lua {
     lua_State *L;                       /* main thread */
     struct ev_rt *rt;
+    long allocs_left;                   /* tests: growing fails once it is 0; negative = never */
     char *overlay;                      /* --lua-dir, absolute; or NULL */
     bool announced;                     /* the overlay was named on stderr */
     char *script_dir;                   /* `run FILE`: require looks here too; or NULL */

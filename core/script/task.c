@@ -349,6 +349,18 @@ struct ev_task *ev_task_spawn(lua_State *L, int nargs)
     return t;
 }
 
+/* There was no memory even for the error object: it is made now. */
+static void push_error(lua_State *L, int idx)
+{
+    struct ev_err err = EV_ERR_INIT;
+
+    if (lua_getiuservalue(L, idx, UV_ERROR) != LUA_TNIL)
+        return;
+    lua_pop(L, 1);
+    ev_fail(&err, -ENOMEM, "not enough memory");
+    ev_lua_push_err(L, &err);
+}
+
 static int push_results(lua_State *L, struct ev_task *t, int idx)
 {
     int n;
@@ -356,7 +368,7 @@ static int push_results(lua_State *L, struct ev_task *t, int idx)
     t->observed = true;
     if (t->failed) {
         lua_pushnil(L);
-        lua_getiuservalue(L, idx, UV_ERROR);
+        push_error(L, idx);
         return 2;
     }
     n = lua_gettop(t->co);
@@ -447,7 +459,7 @@ static int task_gc(lua_State *L)
     if (!t->failed || t->observed || t->cancelled)
         return 0;
     t->observed = true;
-    lua_getiuservalue(L, 1, UV_ERROR);
+    push_error(L, 1);
     ev_lua_push_report(L, -1);
     fprintf(stderr, "ev-cage: a task that nobody joined failed: %s\n", lua_tostring(L, -1));
     return 0;
