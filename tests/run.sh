@@ -61,7 +61,7 @@ unit() {    # DIR LABEL
 lua() {     # DIR LABEL
     local t
     for t in tests/lua/test_*.lua; do
-        [ -f "$t" ] && one "$2/$(basename "$t")" 120 "$1/ev-cage" run "$t"
+        [ -f "$t" ] && EV_LEAK_CHECK=1 one "$2/$(basename "$t")" 120 "$1/ev-cage" run "$t"
     done
 }
 

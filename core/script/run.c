@@ -234,6 +234,8 @@ static int root_result(struct run *r)
     lua_State *L = r->h->L;
     int code;
 
+    if (!r->ended_by)
+        r->ended_by = pending;          /* it stopped a computation, and the loop has not seen it yet */
     if (r->ended_by)
         return 128 + r->ended_by;
     lua_getfield(L, -1, "join");

@@ -128,6 +128,21 @@ t = Terminal("run", script)
 t.expect(b"key: ", "a secret again")
 t.send(b"\x03")
 t.end(130, "Ctrl-C at it leaves with 130")
+script = home + "/progress.lua"
+with open(script, "w") as f:
+    f.write("""local n, job = 0, setmetatable({}, { __close = function() end })
+function job.ended() n = n + 1 return n > 12 end
+function job.progress() return "packing", n, 12 end
+function job.wait() return "all of it" end
+print(require("ev.ui").progress(job, "build"))""")
+t = Terminal("run", script)
+t.expect(b"[############............]  50% build: packing", "a bar on a terminal")
+t.expect(b"\r\x1b[Kall of it", "that is wiped before the result")
+t.end(0, "and the script ends")
+
+t = Terminal("--help")
+t.expect(b"Usage: ev-cage", "help on a terminal")
+t.end(0, "without a pager")
 print("1..%d" % count)
 sys.exit(failed > 0)
 PY
