@@ -1,5 +1,6 @@
 -- dev: builds the cage and runs it here, in the simulator, with the development identity. The plain
 -- TCP front moves bytes; TLS ends inside. `dev --crypto-api` is a mock of the crypto API instead.
+local attest = require "ev.attest"
 local build = require "ev.build"
 local config = require "ev.config"
 local err = require "ev.err"
@@ -8,12 +9,13 @@ local http = require "ev.http"
 local identity = require "ev.identity"
 local launch = require "ev.c.launch"
 local net = require "ev.net"
+local nitro = require "ev.c.nitro"
 local proc = require "ev.proc"
 local task = require "ev.task"
 local text = require "ev.text"
 
 local LINE_MAX = 65536
-local DEFAULT_PORT, INGRESS, HEALTH, SIGTERM, STOP_S = 8443, 7777, 7779, 15, 10
+local DEFAULT_PORT, INGRESS, HEALTH, SIGTERM, STOP_S, APP_S = 8443, 7777, 7779, 15, 10, 15
 
 -- The image to run → path, configuration | nil, err
 local function image_of(ctx)
@@ -80,6 +82,28 @@ local function wait_healthy(run, addr, seconds)
   return nil, err.new("ETIMEDOUT", ("the cage was not healthy within %g s%s"):format(seconds,
     last and ": " .. text.trim(last) or ""), { exit = 75, hint = "does the app listen on its port, and does "
     .. "its healthcheck path answer 2xx?" })
+end
+
+-- One request through TLS; false while the data plane cannot reach the app.
+local function app_answers(c, trust)
+  local s <close> = nitro.attest_connect { addr = c.addr, sni = c.host, trust = trust, timeout = 5,
+    expect = { sets = {}, any_measurement = true, allow_debug = true } }
+  if not s then return false end
+  local ok = s:write(("GET / HTTP/1.1\r\nHost: %s\r\napi-key: %s\r\nUser-Agent: Evervault-Healthcheck-Agent\r\n"
+    .. "Connection: close\r\n\r\n"):format(c.host, c.api_key))
+  local answer = ok and http.parse_response(s, { max = 1 << 20 })
+  return not (answer and answer.status >= 500 and answer.body:find("Error requesting user process", 1, true))
+end
+
+-- Without a healthcheck path "healthy" does not mean that the app listens yet. Waits for that, a while.
+local function wait_app(ctx, run, cfg, c)
+  if cfg.healthcheck or not cfg.tls_termination then return end
+  local trust, deadline = attest.trust(c.root), task.now() + APP_S
+  while trust and task.now() < deadline and not run:exited() do
+    if task.timeout(5, app_answers, c, trust) then return end
+    task.sleep(0.1)
+  end
+  if not run:exited() then ctx.ui.warn("the app does not answer on its port yet") end
 end
 
 -- What somebody needs to call and to verify it.
@@ -155,6 +179,8 @@ local function run_cage(ctx, eif, cfg, id, port)
   local up, health_err = wait_healthy(run, ("unix:%s/enclave_%d"):format(dir, HEALTH), seconds)
   if not up then return nil, health_err end
   local c = coordinates(cfg, id, (front:addr():gsub("^tcp:", "")))
+  wait_app(ctx, run, cfg, c)
+  if run:exited() then return ended(ctx, run:wait_exit()) end
   if ctx.opts.exec then return exec(ctx, run, c) end
   announce(ctx, cfg, c)
   return ended(ctx, run:wait_exit())
