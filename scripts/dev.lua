@@ -143,7 +143,9 @@ local function exec(ctx, run, c)
       EV_CAGE_HOST = c.host, EV_API_KEY = c.api_key } })
   stop(run)
   if not r then return nil, e end
-  return r.signal and 128 + r.signal or r.code
+  local code = r.signal and 128 + r.signal or r.code
+  ctx.out { status = "exited", exitCode = code, url = c.url }
+  return code
 end
 
 local function ended(ctx, exit)

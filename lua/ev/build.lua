@@ -1,7 +1,7 @@
 -- build.lua — cage.toml and a Dockerfile → enclave.eif, with everything that can be wrong found before
 -- the slow work. `build`, `dev` (and later `deploy`) share it.
 --
---     config → signing pair → kernel → pins → container image → measured config → EIF → records, cage.toml
+--     config → signing pair → kernel → pins → container image → config.json → EIF → records
 local builder = require "ev.builder"
 local config = require "ev.config"
 local crypto = require "ev.c.crypto"
@@ -20,6 +20,8 @@ local M = {
     .. "i8042.dumbkbd random.trust_cpu=on",
   CMDLINE_MAX = 1536,       -- x86 kernels keep 2048 bytes, the hypervisor adds its devices
 }
+
+local STALE_S = 86400
 
 -- The runtime ramdisk of this release: beside the binary, or in the library folder of its prefix.
 function M.runtime_path()
@@ -78,8 +80,8 @@ local function hash(path, what)
 end
 
 -- Kernel, command line and runtime with their digests → base | nil, err
-local function base(opts, ui)
-  local k, e = kernel.get(opts.kernel, ui.note)
+local function base(cfg, opts, ui)
+  local k, e = kernel.get(opts.kernel, ui.note, not opts.update_runtime and cfg.runtime.kernel_sha384 or nil)
   if not k then return nil, e end
   local runtime = opts.runtime and fs.expand(opts.runtime)
   if not runtime then
@@ -113,9 +115,19 @@ local function check_pins(cfg, b, update)
       and (" (pinned by version %s, this is %s)"):format(cfg.runtime.version, sys.version) or "") })
 end
 
+-- What builds that were killed left behind.
+local function sweep(output)
+  for _, name in ipairs(fs.list(output) or {}) do
+    local path = fs.join(output, name)
+    local st = name:match("^%.ev%-cage%-%x+$") and fs.stat(path)
+    if st and st.type == "dir" and st.uid == sys.uid() and sys.time() - st.mtime > STALE_S then fs.rmtree(path) end
+  end
+end
+
 -- A private folder on the output's own file system, gone with its variable.
 local function workplace(output)
   local ok, e = fs.mkdir_p(output, 493)
+  sweep(output)
   local path = fs.join(output, ".ev-cage-" .. text.hex(crypto.random(8)))
   if ok then ok, e = fs.mkdir_p(path, 448) end
   if not ok then return nil, err.new(e.code, "--output: " .. e.message, { exit = 73 }) end
@@ -215,7 +227,7 @@ function M.run(o)
   if not seconds then return nil, epoch_err end
   local pair, pair_err = signing_pair(cfg, o.opts)
   if not pair then return nil, pair_err end
-  local b, base_err = base(o.opts, o.ui)
+  local b, base_err = base(cfg, o.opts, o.ui)
   if not b then return nil, base_err end
   local ok, pin_err = check_pins(cfg, b, o.opts.update_runtime)
   if not ok then return nil, pin_err end

@@ -255,8 +255,9 @@ function M.write_back(cfg, changes)
   local edited, edit_err = toml.edit(source, changes)
   if not edited then return nil, edit_err:wrap("updating " .. cfg.file) end
   if edited == source then return false end
-  local stat = fs.stat(cfg.path)
-  local ok, write_err = fs.write(cfg.path, edited, { mode = stat and stat.mode and stat.mode & 511 or 420 })
+  local path = fs.realpath(cfg.path) or cfg.path                    -- a link stays a link
+  local stat = fs.stat(path)
+  local ok, write_err = fs.write(path, edited, { mode = stat and stat.mode and stat.mode & 511 or 420 })
   if not ok then return nil, write_err:wrap("updating " .. cfg.file) end
   return true
 end

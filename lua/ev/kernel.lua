@@ -1,5 +1,6 @@
 -- kernel.lua — which kernel goes into an image: a named one, AWS's where it is new enough, else the
 -- distribution's 6.12 cloud kernel, unpacked from its package into the cache. Nothing is installed.
+local crypto = require "ev.c.crypto"
 local err = require "ev.err"
 local fs = require "ev.fs"
 local identity = require "ev.identity"
@@ -73,12 +74,22 @@ local function named(path, say)
   return { path = path, version = version or "unknown", source = "option" }
 end
 
+-- Of several kernels the one that an earlier build was pinned to.
+local function pinned_one(list, sha384)
+  for _, k in ipairs(sha384 and list or {}) do
+    local digest = crypto.sha384_file(k.path)
+    if digest and text.hex(digest) == sha384:lower() then return k end
+  end
+end
+
 -- A kernel that is here → {path, version, source} | nil, err (EMISSING)
-function M.find(path, say)
+---@param pinned? string SHA-384 that is preferred to the newest
+function M.find(path, say, pinned)
   if path then return named(path, say) end
-  local blob = aws()
+  local blob, list = aws(), cached()
+  local same = pinned_one(blob and { blob } or {}, pinned) or pinned_one(list, pinned)
+  if same then return same end
   if blob and blob.usable then return blob end
-  local list = cached()
   if #list > 0 then return list[#list] end
   return nil, err.new("EMISSING", "there is no kernel for the image yet",
     { hint = "ev-cage kernel fetch, or --kernel FILE" })
@@ -157,8 +168,8 @@ function M.fetch(say, force)
 end
 
 -- What `build` uses: found, else fetched.
-function M.get(path, say)
-  local kernel, e = M.find(path, say)
+function M.get(path, say, pinned)
+  local kernel, e = M.find(path, say, pinned)
   if kernel or path then return kernel, e end
   return M.fetch(say)
 end
