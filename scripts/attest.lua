@@ -145,7 +145,10 @@ local function judge_cage(ctx, cfg, trust, expect, verdict)
   if expect.user_data then
     return nil, err.new("EUSAGE", "--user-data has no meaning for a running cage: its key is demanded")
   end
-  local timeout = tonumber(opts.timeout) or 15
+  local timeout = tonumber(opts.timeout)
+  if not timeout or timeout <= 0 or timeout > 3600 then
+    return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
+  end
   local addr = opts.connect or ("%s:%d"):format(host, port)
   verdict.target = ("https://%s:%d"):format(host, port)
   local stream, report, partial = nitro.attest_connect { addr = addr, sni = host, trust = trust, expect = expect,
@@ -167,7 +170,10 @@ end
 local function people(ctx, v, notes)
   local ui, rows = ctx.ui, {}
   ui.print(PREFIX .. ui.colour(v.verdict == "verified" and "green" or "red", v.verdict))
-  local function row(name, value) if type(value) == "string" then rows[#rows + 1] = { "  " .. name, value } end end
+  -- What a refused document says is anybody's text: no control characters of it reach a terminal.
+  local function row(name, value)
+    if type(value) == "string" then rows[#rows + 1] = { "  " .. name, (value:gsub("[%c\127-\255]", "?")) } end
+  end
   row("target", v.target)
   row("trusting", v.development_root and "development root, not AWS's" or "AWS Nitro Enclaves root G1")
   row("module", v.module_id)

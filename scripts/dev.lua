@@ -3,6 +3,7 @@
 local attest = require "ev.attest"
 local build = require "ev.build"
 local config = require "ev.config"
+local crypto = require "ev.c.crypto"
 local err = require "ev.err"
 local fs = require "ev.fs"
 local http = require "ev.http"
@@ -11,6 +12,7 @@ local launch = require "ev.c.launch"
 local net = require "ev.net"
 local nitro = require "ev.c.nitro"
 local proc = require "ev.proc"
+local sys = require "ev.sys"
 local task = require "ev.task"
 local text = require "ev.text"
 
@@ -161,10 +163,9 @@ local function start(eif, cfg, id, dir, seconds)
     timeout = math.ceil(seconds) }
 end
 
-local function run_cage(ctx, eif, cfg, id, port)
-  local seconds = tonumber(ctx.opts.timeout) or 90
-  local scratch <close> = fs.scratch()
-  local dir = fs.join(scratch.path, "cage")
+local function run_cage(ctx, eif, cfg, id, port, seconds)
+  -- Made by the launcher, whose janitor removes it even when we are killed: so nothing of ours around it.
+  local dir = fs.join(sys.getenv("TMPDIR") or "/tmp", "ev-cage-" .. text.hex(crypto.random(8)))
   local run <close>, console = start(eif, cfg, id, dir, seconds)
   if not run then return nil, console end
   local out <close> = console
@@ -192,11 +193,15 @@ return function(ctx)
   if ctx.opts.crypto_api then return require("ev.mock").run(ctx) end
   local port, port_err = port_of(ctx.opts)
   if not port then return nil, port_err end
+  local seconds = tonumber(ctx.opts.timeout)
+  if not seconds or seconds <= 0 or seconds > 3600 then
+    return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
+  end
   local id, id_err = identity.load()
   if not id then return nil, id_err end
   if id.created then ctx.ui.note("Made a development identity in " .. id.dir) end
   local eif, cfg = image_of(ctx)
   if not eif then return nil, cfg end
   ctx.ui.note("Starting the cage in the simulator (development root, not AWS's)")
-  return run_cage(ctx, eif, cfg, id, port)
+  return run_cage(ctx, eif, cfg, id, port, seconds)
 end
