@@ -80,6 +80,7 @@ local function show_help(path)
 end
 
 return function(argv)
+  io.stdout:setvbuf("line")     -- a long-running verb is read by others while it runs
   local parsed, e, partial = cli.parse(spec, argv)
   local opts = parsed and parsed.opts or partial.opts
   local path = parsed and parsed.path or partial.path

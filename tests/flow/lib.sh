@@ -13,7 +13,9 @@ export HOME=$work/home XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$kernel_cache N
 # the distribution's python3 has the packages that `make deps` installs
 export PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 unset EV_API_KEY EV_DOMAIN EV_API_URL SOURCE_DATE_EPOCH EV_LOG
-mkdir -p "$HOME" "$XDG_CACHE_HOME"
+export TMPDIR=$work/tmp
+mkdir -p "$HOME" "$XDG_CACHE_HOME" "$TMPDIR"
+chmod 1777 "$TMPDIR"
 san=0
 case $EV_BUILD in */san) san=1 ;; esac
 
@@ -94,6 +96,18 @@ start_dev() {
         sleep 0.1
     done
     cat "$work/dev.out" "$work/dev.err" >&2
+    return 1
+}
+# family PID — it and every process below it, one a line
+family() { echo "$1"; local c; for c in $(pgrep -P "$1"); do family "$c"; done; }
+# gone PIDS... — none of them lives (a second's grace)
+gone() {
+    local i p
+    for ((i = 0; i < 20; i++)); do
+        p=$(ps -o pid=,stat=,args= -p "$(tr -s ' \n' ',' <<<"$*" | sed 's/,$//')" | grep -v ' Z') || return 0
+        sleep 0.1
+    done
+    echo "still there: $p"
     return 1
 }
 stop_dev() { kill -"${1:-INT}" "$dev_pid"; wait "$dev_pid"; rc=$?; }

@@ -11,7 +11,8 @@ host=$(cd "$work/a" && python3 -c 'import re; t=open("cage.toml").read(); g=lamb
 c() { curl -sk --max-time 20 --connect-to "$host:443:127.0.0.1:$port" "$@"; }
 code() { c -o "$work/body" -w '%{http_code}' "$@"; }
 
-state() { findmnt -rn | sort; ls -A "${TMPDIR:-/tmp}" | sort; pgrep -fc "$EV_CAGE" || true; ip -o link | wc -l; }
+# What a cage could leave on the machine besides processes.
+state() { findmnt -rn | grep -F "$work" | sort; find "$TMPDIR" "$work/a" "$XDG_STATE_HOME" | sort; }
 state >"$work/state.before"
 
 start_dev "$work/a"
@@ -95,13 +96,14 @@ cp "$work/toml" "$work/a/cage.toml"
 head -c 30000000 /dev/urandom >"$work/big"
 check 'zombies are reaped' test "$(code -H "api-key: $key" "https://$host/zombies")" = 200
 sleep 0.3
-check 'no zombie is left' bash -c "! ps -eo stat= | grep -q '^Z'"
+check 'no zombie is left' bash -c "! ps -eo stat=,comm= | grep -q '^Z.*hello'"
 
+members=$(family "$dev_pid")
 stop_dev INT
 check 'Ctrl-C ends dev with 130' exits 130
-sleep 0.5
+check 'no process is left' gone $members
 state >"$work/state.after"
-check 'nothing is left: mounts, folders, processes, links' diff "$work/state.before" "$work/state.after"
+check 'nothing is left: mounts, folders, sockets' diff "$work/state.before" "$work/state.after"
 
 # how the app ends
 for how in exit/0:0 exit/7:7 crash:134; do
@@ -112,10 +114,12 @@ for how in exit/0:0 exit/7:7 crash:134; do
     check "the app ends by /${how%:*}: dev leaves with ${how#*:}" exits "${how#*:}"
 done
 start_dev "$work/a"
+members=$(family "$dev_pid")
 kill -KILL "$dev_pid"; wait "$dev_pid" 2>/dev/null
-sleep 2
+check 'dev killed with SIGKILL: no process is left' gone $members
+sleep 0.5
 state >"$work/state.after"
-check 'dev killed with SIGKILL: nothing is left' diff "$work/state.before" "$work/state.after"
+check 'dev killed with SIGKILL: no folder or socket is left' diff "$work/state.before" "$work/state.after"
 
 run bash -c "cd '$work/a' && '$EV_CAGE' dev --port 0 --eif-path enclave.eif --exec 'echo at \$EV_CAGE_ADDR; exit 5'"
 check 'dev --exec runs a command against the cage and leaves with its code' exits 5
