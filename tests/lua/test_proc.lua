@@ -30,6 +30,12 @@ t.is(r.stdout, nil, "and nothing captured")
 local n, longest = 0, 0
 sh("yes 12345678 | head -100000", { stdout = function(l) n, longest = n + 1, math.max(longest, #l) end })
 t.is({ n, longest }, { 100000, 8 }, "a hundred thousand lines")
+n = 0
+sh("yes 1234567 | head -200000", { stdout = function()
+  n = n + 1
+  if n % 20000 == 1 then task.sleep(0.05) end
+end })
+t.is(n, 200000, "a reader that waits makes the child wait, and loses nothing")
 r = sh("echo a; echo b >&2", { stderr = "stdout" })
 t.ok(r.stdout == "a\nb\n" and r.stderr == nil, "errors into the output")
 r = sh("echo a; echo b >&2", { stdout = "null", stderr = "null" })
