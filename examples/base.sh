@@ -7,7 +7,7 @@ set -euo pipefail
 name=${1:?usage: base.sh node|python}
 case $name in
 node) packages=nodejs,ca-certificates ;;
-python) packages=python3-minimal,ca-certificates ;;
+python) packages=python3,ca-certificates ;;
 *) echo "base.sh: unknown base $name (node, python)" >&2; exit 64 ;;
 esac
 build=${BUILD:-$(cd "$(dirname "$0")/.." && pwd)/build}
@@ -22,7 +22,7 @@ fi
 mkdir -p "$build/base"
 if [ ! -s "$tar" ]; then
     echo "base: making $image from Debian packages (about a minute)"
-    mmdebstrap --quiet --variant=minbase --include="$packages" \
+    mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" \
         --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \

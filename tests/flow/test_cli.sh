@@ -65,10 +65,10 @@ local _, err = task.timeout(0.05, function() task.sleep(10) end)
 assert(err and err.code == "ETIMEDOUT", tostring(err))
 local r = assert(proc.run({ "sh", "-c", "cat; echo oops >&2; exit 7" }, { stdin = "in", stdout = "capture", stderr = "capture" }))
 assert(r.code == 7 and r.stdout == "in" and r.stderr == "oops\n")
-local l = assert(net.listen("tcp:127.0.0.1:0", function(s) s:write(assert(s:read_until("\n", 100))) s:close() end))
+local l = assert(net.listen("tcp:127.0.0.1:0", function(s) s:write(assert(s:read_until("\n", 100)) .. "\n") s:close() end))
 local s <close> = assert(net.connect(l:addr()))
 s:write("ping\n")
-assert(s:read_until("\n", 100) == "ping\n")
+assert(s:read_until("\n", 100) == "ping")
 l:close()
 local dir = assert(fs.tmpdir())
 assert(fs.write(dir .. "/x", "data"))
@@ -78,7 +78,7 @@ print("all fine")
 LUA
 run ev run "$work/tasks.lua"
 check 'run: sleep, spawn, timeout, process, stream, file' prints 'all fine'
-mkdir -p "$work/overlay/ev"; echo 'return { marker = "from the overlay" }' >"$work/overlay/ev/marker.lua"
+mkdir -p "$work/overlay/lua/ev"; echo 'return { marker = "from the overlay" }' >"$work/overlay/lua/ev/marker.lua"
 echo 'print(require("ev.marker").marker)' >"$work/over.lua"
 run ev --lua-dir "$work/overlay" run "$work/over.lua"
 check '--lua-dir lays a folder above the embedded scripts' prints 'from the overlay'

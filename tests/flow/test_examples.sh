@@ -16,7 +16,7 @@ export HOME=/root
 make -s -C examples/static hello
 
 try() {     # NAME PATH EXPECTED [init options]
-    local name=$1 path=$2 want=$3 key
+    local name=$1 path=$2 want=$3
     shift 3
     cp -r "examples/$name" "$work/$name"
     rm -f "$work/$name/cage.toml"
@@ -31,7 +31,6 @@ try() {     # NAME PATH EXPECTED [init options]
     check "$name: $path answers" grep -qF "$want" "$work/body"
 }
 try hello-cage /hello "Hello! I'm writing to you from within an enclave" --healthcheck /health
-curl -sk -H "api-key: $key" "https://127.0.0.1:$port/self" >"$work/self"
 key=$(json "$XDG_STATE_HOME/ev-cage/dev/identity.json" 'd["api_key"]')
 g() { curl -sk --max-time 60 -H "api-key: $key" "$@"; }
 g "https://127.0.0.1:$port/self" >"$work/self"
