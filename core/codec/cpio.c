@@ -111,7 +111,8 @@ static int parse_head(struct ev_cpio_entry *e, const uint8_t *p, uint32_t *names
         return ev_fail_reason(err, EV_EPARSE, "cpio-header", "a checksum where there is none");
     *e = (struct ev_cpio_entry){
         .ino = v[INO], .mode = v[MODE], .uid = v[UID], .gid = v[GID], .nlink = v[NLINK], .mtime = v[MTIME],
-        .size = v[SIZE], .rdev_major = v[RDEV_MAJOR], .rdev_minor = v[RDEV_MINOR],
+        .dev = (uint64_t)v[DEV_MAJOR] << 32 | v[DEV_MINOR], .size = v[SIZE], .rdev_major = v[RDEV_MAJOR],
+            .rdev_minor = v[RDEV_MINOR],
     };
     *namesize = v[NAMESIZE];
     return 0;

@@ -15,6 +15,7 @@ struct ev_cpio_entry {
     const char *name;
     size_t name_len;                            /* without NUL */
     uint32_t ino, mode, uid, gid, nlink, mtime, size, rdev_major, rdev_minor;
+    uint64_t dev;                               /* reader: major, minor; part of a hard link's identity */
     uint64_t data;                              /* reader: absolute offset of the contents */
 };
 

@@ -24,6 +24,7 @@ enum { COPY_STEP = 1 << 18, LINK_SETS_MAX = 1 << 20, LINK_BUCKETS = 4096 };
 
 /* First name of a set of hard links within one archive. */
 struct link_set {
+    uint64_t dev;
     uint32_t ino, mode, next;                   /* next: in the same bucket */
     char *name;
 };
@@ -113,7 +114,8 @@ static const char *linked_name(const struct unpack *u, const struct ev_cpio_entr
     if (e->nlink < 2)
         return NULL;
     for (uint32_t i = u->bucket[e->ino % LINK_BUCKETS]; i != 0; i = u->set[i - 1].next)
-        if (u->set[i - 1].ino == e->ino && (u->set[i - 1].mode & S_IFMT) == (e->mode & S_IFMT))
+        if (u->set[i - 1].ino == e->ino && u->set[i - 1].dev == e->dev &&
+            (u->set[i - 1].mode & S_IFMT) == (e->mode & S_IFMT))
             return u->set[i - 1].name;
     return NULL;
 }
@@ -130,7 +132,7 @@ static int remember_link(struct unpack *u, const struct ev_cpio_entry *e, struct
         u->sets_cap = u->sets_cap ? u->sets_cap * 2 : 64;
         u->set = ev_realloc(u->set, sizeof *u->set * u->sets_cap);
     }
-    u->set[u->n_sets++] = (struct link_set){ e->ino, e->mode, *b, ev_strdup(e->name) };
+    u->set[u->n_sets++] = (struct link_set){ e->dev, e->ino, e->mode, *b, ev_strdup(e->name) };
     *b = (uint32_t)u->n_sets;
     return 0;
 }
@@ -299,7 +301,10 @@ static int each_entry(struct unpack *u, int (*put)(struct unpack *, const struct
             EV_TRY(put(u, &e, err));
         EV_TRY(rc);
         forget_links(u);
-    } while ((rc = ev_cpio_rest(&r, err)) > 0);
+        EV_TRY(ev_cpio_rest(&r, err));
+        if (rc > 0 && (r.pos - r.start) % 4 != 0)
+            EV_TRY(ev_fail_reason(err, EV_EPARSE, "cpio-trailer", "what follows an archive is not aligned"));
+    } while (rc > 0);
 out:
     ev_cpio_reader_fini(&r);
     return rc;

@@ -177,6 +177,43 @@ static void test_unpack_runtime(void)
     }
 }
 
+/* As a bootloader might put them together: the kernel unpacks one after the other. */
+static void test_two_archives(size_t between, bool fine)
+{
+    struct ev_buf one = EV_BUF_INIT(1 << 20), two = EV_BUF_INIT(1 << 20);
+    const struct ev_pack_ramdisk ramdisk[] = { { 0, emit_buf, &one }, { 0, emit_buf, &two } };
+    struct ev_pack_ramdisk sized[2];
+    struct ev_pack k = { .kernel_fd = mem_file("kernel", 6), .kernel_size = 6, .cmdline = EV_LIT("c"),
+                         .metadata = EV_LIT(META), .ramdisk = sized, .n_ramdisks = 2, .output = in_dir("i.eif") };
+    struct ev_pcrs pcrs = {0};
+    struct ev_err err = EV_ERR_INIT;
+    uint64_t size;
+    int root, rc;
+
+    put(&one, "init", S_IFREG | 0755, 1, "old");
+    MUST(ev_cpio_put_trailer(&one));
+    MUST(ev_buf_zero(&one, between));
+    put(&one, "init", S_IFREG | 0755, 1, "new");
+    MUST(ev_cpio_put_trailer(&one));
+    put(&two, "rootfs", S_IFDIR | 0755, 2, "");
+    MUST(ev_cpio_put_trailer(&two));
+    memcpy(sized, ramdisk, sizeof sized);
+    sized[0].size = one.n;
+    sized[1].size = two.n;
+    MUST(ev_pack_write(&k, NULL, &pcrs, &size, NULL));
+    clear_root();
+    root = open(in_dir("root"), O_PATH | O_DIRECTORY);
+    rc = ev_image_unpack(in_dir("i.eif"), root, &err);
+    OK((rc == 0) == fine, "two archives in ramdisk 1, %zu bytes between them: %s", between, err.msg);
+    ev_buf_clear(&one);
+    MUST(ev_file_read(in_dir("root/init"), &one, NULL));
+    EQ_STR(ev_buf_str(&one), fine ? "new" : "old", "a later entry replaces an earlier one");
+    close(root);
+    close(k.kernel_fd);
+    ev_buf_fini(&one);
+    ev_buf_fini(&two);
+}
+
 static void test_damaged_file(void)
 {
     const struct entry good[] = { D("rootfs") };
@@ -422,6 +459,9 @@ int main(void)
     ev_buf_fini(&b);
     test_layout();
     test_unpack_runtime();
+    test_two_archives(0, true);
+    test_two_archives(512, true);
+    test_two_archives(2, false);
     test_damaged_file();
     test_sources();
     test_early_end();
