@@ -194,6 +194,23 @@ out:
     return rc < 0 ? ev_fail(err, rc, "system call filter: %s", ev_err_text(rc)) : 0;
 }
 
+int ev_sandbox_simulator(struct ev_err *err)
+{
+    static const int rings[] = { SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register) };
+    scmp_filter_ctx f = seccomp_init(SCMP_ACT_ALLOW);
+    int rc = f ? 0 : -ENOMEM;
+
+    EV_TRY(rc);
+    EV_TRY(seccomp_attr_set(f, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
+    EV_TRY(seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1, IS32(0, AF_VSOCK)));
+    for (size_t i = 0; i < EV_COUNT(rings); i++)
+        EV_TRY(seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), rings[i], 0));
+    EV_TRY(seccomp_load(f));
+out:
+    seccomp_release(f);
+    return rc < 0 ? ev_fail(err, rc, "system call filter: %s", ev_err_text(rc)) : 0;
+}
+
 /* A container's set (DESIGN §6): enough for entrypoints that chown and drop to a user. */
 static const int kept_caps[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID,
                                  CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SETFCAP };

@@ -21,6 +21,10 @@ int ev_sandbox_limits(struct ev_err *err) EV_MUST_USE;      /* no core dumps, NO
 /* no_new_privs and both filters. After this: no mount, namespace, vsock, ... (see sandbox.c). */
 int ev_sandbox_filter(struct ev_err *err) EV_MUST_USE;
 
+/* For the whole simulated enclave, its /init included: AF_VSOCK knows no namespaces, so that a foreign
+ * image would otherwise talk to this machine's own hypervisor. The twin is its only vsock. */
+int ev_sandbox_simulator(struct ev_err *err) EV_MUST_USE;
+
 /* For tests: what the filter says about a system call by name. */
 enum ev_sandbox_verdict { EV_CALL_ALLOWED, EV_CALL_ARGS, EV_CALL_REFUSED, EV_CALL_UNKNOWN };
 enum ev_sandbox_verdict ev_sandbox_verdict(const char *syscall_name);

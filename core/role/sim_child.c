@@ -21,6 +21,7 @@
 #include "role/launch_sim.h"
 #include "role/mounts.h"
 #include "role/rootfs.h"
+#include "role/sandbox.h"
 
 #define EIF_PATH "/proc/self/fd/5"
 
@@ -102,6 +103,7 @@ void ev_sim_child_main(const char *argument)
     EV_TRY(enter(root, &err));
     close(root);
     umask(022);
+    EV_TRY(ev_sandbox_simulator(&err));
     execve(init, argv, env);
     rc = ev_fail_errno(&err, "start /init of the image");
 out:

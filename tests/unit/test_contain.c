@@ -319,10 +319,35 @@ static void leave(int code)
     _exit(code);
 }
 
+/* /init of a kernel of its own (tests/flow/long_kernel.sh): no user namespace, a real root. */
+static void play_kernel(void)
+{
+    struct ev_err err = EV_ERR_INIT;
+    struct ended e = { NULL, -1, -1 };
+    struct ev_app *app = NULL;
+    int rc = ev_init_mounts(&err);
+
+    ev_init_console();
+    EV_TRY(rc);
+    EV_TRY(ev_init_limits(&err));
+    EV_TRY(ev_init_loopback(&err));
+    EV_TRY(ev_init_xattrs(&err));
+    EV_TRY(ev_app_prepare(STDOUT_FILENO, &app, &err));
+    EV_TRY(ev_rt_new(&e.rt, &err));
+    EV_TRY(ev_app_start(app, e.rt, exited, &e, &err));
+    ev_rt_run(e.rt);
+    ev_app_close(app);
+out:
+    ev_init_say("end of the test: %d %d %s", e.code, e.signum, err.msg);
+    ev_init_end(0, 0, "done");
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && getpid() == 1 && strcmp(argv[1], "app") == 0)
         ev_appinit_main();
+    if (getpid() == 1 && strcmp(argv[0], "/init") == 0)
+        play_kernel();
     if (argc > 1)
         leave(app_main(argc, argv));
     test_probe();

@@ -4,6 +4,11 @@
 
 #include "tap.h"
 
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 static void all(const char *const *names, size_t n, enum ev_sandbox_verdict want, const char *what)
 {
     size_t good = 0;
@@ -14,6 +19,28 @@ static void all(const char *const *names, size_t n, enum ev_sandbox_verdict want
         else
             printf("# %s\n", names[i]);
     EQ_INT(good, n, what);
+}
+
+/* The filter of the whole simulator, in a process of its own; nothing is ever sent. */
+static void test_simulator(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        char params[256] = { 0 };
+        int bad = 0;
+
+        if (ev_sandbox_simulator(NULL) < 0)
+            _exit(99);
+        bad |= !(socket(AF_VSOCK, SOCK_STREAM, 0) < 0 && errno == EAFNOSUPPORT) << 0;
+        bad |= !(syscall(SYS_socket, 0x700000000L | AF_VSOCK, 1L, 0L) < 0 && errno == EAFNOSUPPORT) << 1;
+        bad |= !(syscall(425, 4, params) < 0 && errno == EPERM) << 2;
+        bad |= !(socket(AF_INET, SOCK_STREAM, 0) >= 0 && socket(AF_UNIX, SOCK_STREAM, 0) >= 0) << 3;
+        _exit(bad);
+    }
+    waitpid(pid, &status, 0);
+    EQ_INT(status, 0, "no AF_VSOCK and no io_uring in the simulator, everything else");
 }
 
 int main(void)
@@ -38,5 +65,6 @@ int main(void)
     all(by_args, EV_COUNT(by_args), EV_CALL_ARGS, "judged by their arguments");
     all(fine, EV_COUNT(fine), EV_CALL_ALLOWED, "what programs need is allowed");
     EQ_INT(ev_sandbox_verdict("clone3"), EV_CALL_UNKNOWN, "clone3 does not exist, so libc uses clone");
+    test_simulator();
     return tap_done();
 }
