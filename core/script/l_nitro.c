@@ -308,6 +308,7 @@ static void tls_done(void *ctx, struct ev_stream *s, const struct ev_err *err)
 {
     struct connect_op *op = ctx;
 
+    op->pending = NULL;
     if (s && op->cancelled) {
         ev_stream_close(s);
         s = NULL;
@@ -325,7 +326,7 @@ static void tcp_done(void *ctx, struct ev_stream *s, const struct ev_err *err)
     if (!s) {
         connect_finish(op, err);
     } else {
-        ev_tls_connect(op->rt, &conf, s, tls_done, op);
+        op->pending = ev_tls_connect(op->rt, &conf, s, tls_done, op);
     }
 }
 
