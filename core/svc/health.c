@@ -38,6 +38,7 @@ struct ev_health {
     bool initialized;
     enum ev_health_state results[RESULTS];
     size_t n_results;
+    bool started;                       /* the app was healthy once */
     char why[96];                       /* of the last failure; "" = none */
     struct ev_timer *every;
     struct probe probe;
@@ -48,8 +49,14 @@ struct ev_health {
 
 /* ---- results ---- */
 
+/* An app that is still starting refuses connections; that is forgotten with its first success, or a cage
+ * would be unhealthy for nine probes after it is ready. */
 static void add_result(struct ev_health *h, enum ev_health_state r, const char *why)
 {
+    if (r == EV_HEALTH_OK && !h->started) {
+        h->started = true;
+        h->n_results = 0;
+    }
     memmove(h->results + 1, h->results, sizeof h->results - sizeof h->results[0]);
     h->results[0] = r;
     if (h->n_results < RESULTS)

@@ -1,6 +1,6 @@
 /* health.h — the in-enclave health agent (spec cages-original §5.9) and its answer on vsock 7779.
  * GET to the app's path once a second with a time-out (the original had none), keeps ten results and
- * reports the worst of the last nine; shallow without a path. */
+ * reports the worst of the last nine since the first success; shallow without a path. */
 #ifndef EV_SVC_HEALTH_H
 #define EV_SVC_HEALTH_H
 
