@@ -1,5 +1,6 @@
 -- attest: a running cage, a document or a certificate against expected measurements. Exit 0 only for
--- a document that passed, 76 for one that did not; nothing is sent to a cage before it passed.
+-- a document that passed, 76 for one that did not; nothing is sent to a cage before it passed. With
+-- --get one request follows on that very connection; 69 when it fails.
 local attest = require "ev.attest"
 local config = require "ev.config"
 local err = require "ev.err"
@@ -7,9 +8,10 @@ local fs = require "ev.fs"
 local http = require "ev.http"
 local image = require "ev.image"
 local nitro = require "ev.c.nitro"
+local sys = require "ev.sys"
 local text = require "ev.text"
 
-local FAILED, UNREACHABLE, PREFIX = 76, 69, "attestation: "
+local FAILED, UNREACHABLE, PREFIX, PATH_MAX = 76, 69, "attestation: ", 8192
 local DEVELOPMENT_HINT = "--root FILE, if this is a development cage: `ev-cage dev` prints the path"
 -- With --at-time any moment in which the chain is valid will do: the document may then be younger.
 local AUDIT_SKEW_MS = 4 * 3600 * 1000
@@ -103,10 +105,8 @@ local function judge_certificate(opts, trust, expect)
 end
 
 local function well_known(stream, host, timeout)
-  local ok, e = stream:write(("GET /.well-known/attestation HTTP/1.1\r\nHost: %s\r\n"
-    .. "Accept: application/json\r\nConnection: close\r\n\r\n"):format(host))
-  if not ok then return nil, e end
-  return require("ev.task").timeout(timeout, http.parse_response, stream, { max = attest.DOC_MAX })
+  return http.get(stream, { host = host, path = "/.well-known/attestation", timeout = timeout,
+    headers = { accept = "application/json" }, max = attest.DOC_MAX })
 end
 
 -- The document of the well-known path must pass like the certificate's, for the same key.
@@ -131,6 +131,33 @@ local function default_target(cfg)
       { hint = "ev-cage attest https://HOST, or --document FILE" })
   end
   return config.hosts(cfg)[1]
+end
+
+-- One request on the connection that has passed; the key is for nobody else.
+local function get(stream, host, opts, timeout)
+  local key = sys.getenv "EV_API_KEY"
+  local response, e = http.get(stream, { host = host, path = opts.get, timeout = timeout,
+    headers = { ["api-key"] = key ~= "" and key or nil, accept = "*/*" } })
+  if not response then
+    e = e:wrap("GET " .. opts.get)
+    e.exit = UNREACHABLE
+    return nil, e
+  end
+  if response.status < 400 then return response end
+  return response, err.new("EHTTP", ("GET %s: the cage answered %d"):format(opts.get, response.status),
+    { reason = "status", exit = UNREACHABLE,
+      hint = response.status == 401 and "EV_API_KEY=KEY ev-cage attest …" or nil })
+end
+
+local function check_get(opts)
+  local path = opts.get
+  if not path then return nil end
+  if opts.document or opts.certificate then
+    return err.new("EUSAGE", "--get: a document or certificate answers no request; name a cage")
+  end
+  if path:sub(1, 1) ~= "/" or path:find("[%c%s\127]") or #path > PATH_MAX then
+    return err.new("EUSAGE", "--get: a path begins with / and has no blanks", { hint = "--get /hello" })
+  end
 end
 
 local function judge_cage(ctx, cfg, trust, expect, verdict)
@@ -162,6 +189,7 @@ local function judge_cage(ctx, cfg, trust, expect, verdict)
   local guard <close> = stream
   local judged, note, more = judge_well_known(guard, host, timeout, trust, expect, report)
   if not judged then return nil, note, more or report end
+  if opts.get then verdict.response, verdict.failure = get(guard, host, opts, timeout) end
   return judged, note
 end
 
@@ -190,17 +218,51 @@ local function people(ctx, v, notes)
   for _, note in ipairs(notes) do ui.warn(note) end
 end
 
+-- The body as it came, but on a terminal without control characters: an app is not trusted with those.
+local function show_body(ui, body)
+  if sys.isatty(1) then body = body:gsub("[%z\1-\8\11-\31\127]", "?") end
+  ui.write(body)
+  if body ~= "" and body:sub(-1) ~= "\n" and sys.isatty(1) then ui.write "\n" end
+end
+
+local function say(e, hint)
+  io.stdout:flush()
+  io.stderr:write("ev-cage attest: ", e.message, "\n")
+  if hint then io.stderr:write("try: ", hint, "\n") end
+end
+
+-- What --get brought, as JSON: text, or base64 where the body is none.
+local function response_json(response)
+  local plain = utf8.len(response.body) and not response.body:find("%z")
+  return { status = response.status, body = plain and response.body or nil,
+    body_base64 = not plain and text.base64(response.body) or nil }
+end
+
+local function answered(ctx, v, response, failure, notes)
+  if ctx.json then
+    v.response = response and response_json(response)
+    v.error = failure and { code = failure.code, reason = failure.reason, message = failure.message,
+      hint = failure.hint }
+    ctx.out(v)
+  else
+    people(ctx, v, notes)
+    if response then show_body(ctx.ui, response.body) end
+  end
+  if not failure then return 0 end
+  say(failure, failure.hint)
+  return UNREACHABLE
+end
+
 local function finish(ctx, report, e, verdict, notes)
+  local response, failure = verdict.response, verdict.failure
+  verdict.response, verdict.failure = nil, nil
   if e and e.code ~= "EVERIFY" and not report then return nil, e end
   if e and e:exit_code() ~= FAILED then return nil, e end
   local v = attest.verdict(report, e, verdict)
   v.notes = #notes > 0 and notes or nil
+  if not e then return answered(ctx, v, response, failure, notes) end
   if ctx.json then ctx.out(v) else people(ctx, v, notes) end
-  if not e then return 0 end
-  io.stdout:flush()
-  io.stderr:write("ev-cage attest: ", e.message, "\n")
-  local hint = e.hint or (e.reason == "cert-root" and not ctx.opts.root and DEVELOPMENT_HINT)
-  if hint then io.stderr:write("try: ", hint, "\n") end
+  say(e, e.hint or (e.reason == "cert-root" and not ctx.opts.root and DEVELOPMENT_HINT))
   return FAILED
 end
 
@@ -214,7 +276,7 @@ end
 
 return function(ctx)
   local opts = ctx.opts
-  local wrong = modes(ctx)
+  local wrong = modes(ctx) or check_get(opts)
   if wrong then return nil, wrong end
   local cfg, cfg_err = read_config(opts)
   if cfg_err then return nil, cfg_err end

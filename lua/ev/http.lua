@@ -138,6 +138,30 @@ function M.parse_response(stream, opts)
   return { status = status, headers = headers, body = body }
 end
 
+--- One GET on a stream of ours, which stays open for the next one (how an attested connection is used).
+---@param stream userdata
+---@param request table host, path (with its "/"), headers { Name = value }, timeout (s; 60), max (bytes; 16 MiB)
+---@return table|nil { status, headers, body }
+---@return table|nil err
+function M.get(stream, request)
+  local lines = { ("GET %s HTTP/1.1"):format(request.path), "host: " .. request.host }
+  local headers = request.headers or {}
+  local names = {}
+  for name in pairs(headers) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do lines[#lines + 1] = ("%s: %s"):format(name, headers[name]) end
+  for i, line in ipairs(lines) do
+    if line:find("[%c\127]") or (i == 1 and not line:match "^GET /%S* HTTP/1%.1$") then
+      return err.fail("EUSAGE", ("%s: not a request line or header"):format((line:gsub("%c", "?"))))
+    end
+  end
+  return require("ev.task").timeout(request.timeout or 60, function()
+    local ok, e = stream:write(table.concat(lines, "\r\n") .. "\r\n\r\n")
+    if not ok then return nil, e end
+    return M.parse_response(stream, { max = request.max })
+  end)
+end
+
 --- One request over libcurl.
 ---@param request table url, method, headers { Name = value }, body, timeout (s; 60), max (bytes; 16 MiB), ca_file
 --- (PEM that alone is trusted), unix (path of a socket), redirects (how many to follow; 0)

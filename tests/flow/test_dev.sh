@@ -44,6 +44,19 @@ run ev attest --json --document "$work/doc.b64" --root "$root" --any-measurement
 check 'the well-known document alone' exits 0
 check 'carries PCR16, locked before the app started' test "$(json - '"PCR16" in d["pcrs"] and set(d["pcrs"]["PCR16"]) != {"0"}' <<<"$out")" = True
 
+EV_API_KEY=$key attest --root "$root" --get /hello
+check 'attest --get' exits 0
+check 'prints the verdict, then the body' bash -c "head -1 '$work/att.out' | grep -q '^attestation: verified' && tail -1 '$work/att.out' | grep -q 'hello from a static binary'"
+EV_API_KEY=$key attest --root "$root" --get /hello --json
+check 'attest --get --json: the answer is in the object' test "$(json "$work/att.out" '(d["verdict"], d["response"]["status"], "hello from" in d["response"]["body"])')" = "('verified', 200, True)"
+attest --root "$root" --get /hello
+check 'attest --get without a key: 69' fails_with 69 'GET /hello: the cage answered 401'
+check 'and what to try' says '^try: EV_API_KEY='
+attest --root "$root" --get hello
+check 'attest --get of no path' fails_with 64 '--get'
+attest --document "$work/doc.b64" --root "$root" --any-measurement --get /hello
+check 'attest --get of a document' fails_with 64 '--get'
+
 # one PCR changed: 76, and not a byte of a request has left
 python3 - "$port" "$work/proxy.port" "$work/proxy.log" <<'PY' &
 import socket, sys, threading
@@ -84,7 +97,7 @@ t = re.sub(r'(?m)^(PCR%s = ")(.)' % sys.argv[3], lambda m: m[1] + ("0" if m[2] !
 open(sys.argv[2], "w").write(t)
 PY
     : >"$work/proxy.log"
-    (cd "$work/a" && ev attest --connect "127.0.0.1:$pport" --root "$root" --json) >"$work/att.out" 2>"$work/att.err"; rc=$?; out=$(cat "$work/att.out")
+    (cd "$work/a" && EV_API_KEY=$key ev attest --connect "127.0.0.1:$pport" --root "$root" --get /hello --json) >"$work/att.out" 2>"$work/att.err"; rc=$?; out=$(cat "$work/att.out")
     check "PCR$n of cage.toml changed: exit 76" exits 76
     check "PCR$n: with that reason" test "$(json "$work/att.out" 'd.get("reason") or d["error"]["reason"]')" = pcr-mismatch
     # records 22 (handshake) and 20, 21 only; in TLS 1.3 the client's Finished travels as one record of type 23

@@ -39,6 +39,33 @@ t.is(parse("HTTP/1.1 100 Continue\r\n\r\n" .. counted).status, 200, "1xx is skip
 t.is(parse("HTTP/1.1 204 No Content\r\n\r\n").body, "", "204 has no body")
 t.is(parse("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", { head = true }).body, "", "neither has HEAD")
 
+-- two requests on one connection
+do
+  local seen = {}
+  local l <close> = assert(net.listen(addr, function(s)
+    for i = 1, 2 do
+      seen[i] = s:read_until("\r\n\r\n", 4096)
+      s:write(i == 1 and counted or "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+    end
+    while s:read() do end
+  end))
+  local s <close> = assert(net.connect(addr))
+  local one = assert(http.get(s, { host = "h", path = "/a?b", timeout = 5,
+    headers = { ["api-key"] = "k", accept = "*/*" } }))
+  local two = assert(http.get(s, { host = "h", path = "/", timeout = 5 }))
+  t.is({ one.status, one.body, two.status, two.body }, { 200, "hello", 404, "no" }, "two answers on one connection")
+  t.is(seen, { "GET /a?b HTTP/1.1\r\nhost: h\r\naccept: */*\r\napi-key: k", "GET / HTTP/1.1\r\nhost: h" },
+    "how they were asked, and that the connection stays")
+  for _, bad in ipairs { { path = "/a b" }, { path = "/\r\nx: y" }, { path = "x" },
+    { path = "/", headers = { ["api-key"] = "k\r\nx: y" } } } do
+    local r, e = http.get(s, { host = "h", path = bad.path, headers = bad.headers })
+    t.is({ r, e.code }, { nil, "EUSAGE" }, ("not sent: %q"):format(bad.path))
+  end
+  local r, e = http.get(s, { host = "h", path = "/", timeout = 0.1 })
+  t.is({ r, e.code }, { nil, "ETIMEDOUT" }, "a third has no answer in time")
+  l:close()
+end
+
 for _, c in ipairs {
   { "", "cut", "nothing" },
   { "HTTP/1.1 200 OK\r\nContent-Le", "EEOF", "cut inside the head" },

@@ -153,10 +153,13 @@ local attest = {
     { long = "nonce", value = "HEX", help = "The document must carry this nonce" },
     { long = "user-data", value = "HEX", help = "The document must carry these user data" },
     { long = "connect", value = "ADDRESS", help = "Connect here instead, e.g. 127.0.0.1:8443; the name stays" },
-    { long = "timeout", value = "SECONDS", default = "15", help = "Deadline for the connection" },
+    { long = "get", value = "PATH",
+      help = "Then GET this path on the verified connection and print the body; EV_API_KEY is sent as api-key" },
+    { long = "timeout", value = "SECONDS", default = "15", help = "Deadline for the connection and for each answer" },
   },
-  notes = "Exit 0 only for a document that passed; 76 when attestation fails. Nothing is sent to a cage that fails.",
-  examples = { "ev-cage attest", "ev-cage attest hello.app-12ab.cages.example.com --pcr0 8576aa75...",
+  notes = "Exit 0 only for a document that passed; 76 when attestation fails, 69 when the cage cannot be reached or "
+    .. "--get fails. Nothing is sent to a cage that fails.",
+  examples = { "ev-cage attest", "ev-cage attest --get /hello", "ev-cage attest hello.app-12ab.cages.example.com --pcr0 8576aa75...",
     "ev-cage attest --document doc.cbor --any-measurement --at-time 2023-01-18T14:00:00Z" },
 }
 
