@@ -222,7 +222,7 @@ end
 local function show_body(ui, body)
   if sys.isatty(1) then body = body:gsub("[%z\1-\8\11-\31\127]", "?") end
   ui.write(body)
-  if body ~= "" and body:sub(-1) ~= "\n" and sys.isatty(1) then ui.write "\n" end
+  if body ~= "" and body:sub(-1) ~= "\n" then ui.write "\n" end
 end
 
 local function say(e, hint)

@@ -159,7 +159,8 @@ local attest = {
   },
   notes = "Exit 0 only for a document that passed; 76 when attestation fails, 69 when the cage cannot be reached or "
     .. "--get fails. Nothing is sent to a cage that fails.",
-  examples = { "ev-cage attest", "ev-cage attest --get /hello", "ev-cage attest hello.app-12ab.cages.example.com --pcr0 8576aa75...",
+  examples = { "ev-cage attest", "ev-cage attest --get /hello",
+    "ev-cage attest hello.app-12ab.cages.example.com --pcr0 8576aa75...",
     "ev-cage attest --document doc.cbor --any-measurement --at-time 2023-01-18T14:00:00Z" },
 }
 
