@@ -197,7 +197,9 @@ end
 
 local function people(ctx, v, notes)
   local ui, rows = ctx.ui, {}
-  ui.print(PREFIX .. ui.colour(v.verdict == "verified" and "green" or "red", v.verdict))
+  local verified = v.verdict == "verified"
+  ui.print(PREFIX .. ui.colour(verified and "green" or "red", v.verdict)
+    .. (verified and v.development_root and " against the development root" or ""))
   -- What a refused document says is anybody's text: no control characters of it reach a terminal.
   local function row(name, value)
     if type(value) == "string" then rows[#rows + 1] = { "  " .. name, (value:gsub("[%c\127-\255]", "?")) } end

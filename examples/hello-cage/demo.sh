@@ -21,8 +21,8 @@ cd "$demo/hello-cage"
 step ev-cage init --name hello-cage --file ./Dockerfile --healthcheck /health
 step ev-cage build
 step ev-cage describe --check-layout enclave.eif | head -12
-say '$ ev-cage dev --port 0 --exec …    # the simulator; nothing of it stays when the command ends'
-ev-cage dev --port 0 --exec '
+say '$ ev-cage dev --port 0 --eif-path enclave.eif --exec …    # the simulator; nothing of it stays when the command ends'
+ev-cage dev --port 0 --eif-path enclave.eif --exec '
     echo
     echo "\$ ev-cage attest --root DEV_ROOT --get /hello   # verifies first, then asks on that very connection"
     ev-cage attest --connect "$EV_CAGE_ADDR" --root "$EV_CAGE_ROOT" --get /hello
