@@ -84,15 +84,15 @@ $(O)/obj/%.o: core/%.c | $(THIRD)/llhttp/llhttp.h
 $(O)/obj/third/llhttp.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/llhttp.c -o $@
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -DLLHTTP_STRICT_MODE=1 -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/llhttp.c -o $@
 $(O)/obj/third/llhttp_api.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/api.c -o $@
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -DLLHTTP_STRICT_MODE=1 -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/api.c -o $@
 $(O)/obj/third/llhttp_http.o: $(THIRD)/llhttp/llhttp.h
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/http.c -o $@
+	$(Q)$(CC) -O2 $(HARDEN) $(CFLAGS) $(DEBUG_PREFIX) -DLLHTTP_STRICT_MODE=1 -w -I$(THIRD)/llhttp -c $(THIRD)/llhttp/http.c -o $@
 
 # Scripts, library and plugins as text in one C array, sorted by name.
 $(O)/gen/embed_data.c: scripts/dev/embed.lua $(EMBED)
