@@ -8,7 +8,7 @@ libjansson-dev libseccomp-dev zlib1g-dev libcurl4-openssl-dev libarchive-dev lib
 lua5.4 xz-utils ca-certificates"
 demo="buildah crun mmdebstrap uidmap procps"
 tests="clang libclang-rt-14-dev lua-check python3 python3-cbor2 python3-cryptography openssl
-faketime cpio curl strace iproute2 util-linux"
+faketime cpio curl strace iproute2 util-linux zstd binutils"
 
 want="$build $demo"
 [ "${1:-}" = --runtime ] || want="$want $tests"

@@ -65,6 +65,21 @@ fails_with() { exits "$1" && says "$2" && ! grep -q 'stack traceback' <<<"$err";
 # json FILE-OR-- EXPRESSION — prints a Python expression over the parsed document `d`.
 json() { python3 -c 'import json,sys; d=json.load(sys.stdin if sys.argv[1]=="-" else open(sys.argv[1])); print(eval(sys.argv[2]))' "$@"; }
 
+# for_user 1000 FILES... — a folder of that user with these files, our binary and its runtime beside it, and
+# the kernels; sets $theirs. (The checkout may lie where only its owner may look.)
+for_user() {
+    local uid=$1
+    shift
+    theirs=$work/user-$uid
+    mkdir -p "$theirs"/{bin,project,home,tmp} && cp "$EV_CAGE" "$EV_BUILD/runtime.cpio" "$theirs/bin/" &&
+        cp -r "$kernel_cache" "$theirs/cache" && cp "$@" "$theirs/project/" && chown -R "$uid:$uid" "$theirs"
+}
+# as_user 1000 COMMAND — in that folder's project; $1 of the shell is the binary.
+as_user() {
+    setpriv --reuid "$1" --regid "$1" --clear-groups env HOME="$theirs/home" XDG_STATE_HOME="$theirs/home" TMPDIR="$theirs/tmp" \
+        XDG_CACHE_HOME="$theirs/cache" bash -c 'cd "$0" && '"$2" "$theirs/project" "$theirs/bin/ev-cage"
+}
+
 # hello_archive OUT.tar [MORE JSON ENTRIES] — the static app as a docker-save archive.
 hello_archive() {
     make -s -C examples/static hello CC="${CC:-gcc}" || return 1

@@ -21,13 +21,10 @@ run bash -c "cd '$work/b' && umask 077 && TZ=Asia/Tokyo LC_ALL=C faketime '+1 da
 check 'a second build, a day later in another folder' exits 0
 check 'gives the same image, byte for byte' same "$eif" "$work/b/enclave.eif"
 if [ "$(id -u)" = 0 ]; then
-    cp -r "$work/a" "$work/c" && rm "$work/c/enclave.eif" && mkdir -p "$work/chome"
-    cp -r "$kernel_cache" "$work/ccache"
-    chown -R 1000:1000 "$work/c" "$work/chome" "$work/ccache"
-    run setpriv --reuid 1000 --regid 1000 --clear-groups env HOME="$work/chome" XDG_STATE_HOME="$work/chome" XDG_CACHE_HOME="$work/ccache" \
-        bash -c "cd '$work/c' && '$EV_CAGE' build --image '$work/app.tar'"
+    for_user 1000 "$work/a"/{cage.toml,cert.pem,key.pem} "$work/app.tar"
+    run as_user 1000 '"$1" build --image app.tar'
     check 'another user builds' exits 0
-    check 'another user gets the same bytes' same "$eif" "$work/c/enclave.eif"
+    check 'another user gets the same bytes' same "$eif" "$theirs/project/enclave.eif"
 else
     skip 2 'needs root to become another user'
 fi

@@ -157,10 +157,8 @@ check 'SIGTERM ends dev with 143' exits 143
 
 # an ordinary user
 if [ "$(id -u)" = 0 ]; then
-    mkdir "$work/u"; cp "$work/a"/{cage.toml,enclave.eif,cert.pem,key.pem} "$work/u/"; mkdir "$work/ustate"
-    chown -R 1000:1000 "$work/u" "$work/ustate"
-    run setpriv --reuid 1000 --regid 1000 --clear-groups env HOME="$work/u" XDG_STATE_HOME="$work/ustate" \
-        bash -c "cd '$work/u' && timeout 60 '$EV_CAGE' dev --port 0 --eif-path enclave.eif --exec 'echo served'"
+    for_user 1000 "$work/a"/{cage.toml,enclave.eif,cert.pem,key.pem}
+    run as_user 1000 'timeout 60 "$1" dev --port 0 --eif-path enclave.eif --exec "echo served"'
     check 'dev as an ordinary user' exits 0
     check 'serves' prints '^served'
 else
