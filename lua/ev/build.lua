@@ -7,6 +7,7 @@ local config = require "ev.config"
 local crypto = require "ev.c.crypto"
 local err = require "ev.err"
 local fs = require "ev.fs"
+local ignore = require "ev.ignore"
 local image = require "ev.image"
 local json = require "ev.json"
 local kernel = require "ev.kernel"
@@ -58,9 +59,13 @@ local function load_config(opts)
   return cfg
 end
 
+local function key_path(cfg, opts)
+  return opts.private_key and fs.expand(opts.private_key) or cfg.key_path
+end
+
 local function signing_pair(cfg, opts)
   local cert = opts.signing_cert and fs.expand(opts.signing_cert) or cfg.cert_path
-  local key = opts.private_key and fs.expand(opts.private_key) or cfg.key_path
+  local key = key_path(cfg, opts)
   if not cert or not key then
     return nil, err.new("ECONFIG", ("no signing %s: %s has no [signing] %s"):format(cert and "key" or "certificate",
       cfg.file, cert and "keyPath" or "certPath"), { hint = "ev-cage cert new, or --signing-cert and --private-key" })
@@ -172,10 +177,14 @@ local function container_image(cfg, o, place, seconds)
   if not fs.is_dir(context) then
     return nil, err.new("ENOENT", "build context: " .. context .. ": there is no such folder", { exit = 66 })
   end
+  local out = ignore.names(context, o.output, place.path, { cfg.path, key_path(cfg, opts) })
+  local ignored, ignore_err = ignore.text(file, context, out)
+  if not ignored then return nil, ignore_err end
   local name, pick_err = builder.pick(opts.builder)
   if not name then return nil, pick_err end
+  o.ui.detail("Left out of the build context: " .. table.concat(out, ", "))
   o.ui.note("Building the container image with " .. name)
-  local archive, build_err = builder.build(name, { dir = place.path, dockerfile = file, context = context,
+  local archive, build_err = builder.build(name, { dir = place.path, dockerfile = file, source = source, ignore = ignored, context = context,
     build_args = opts.build_arg, no_cache = opts.no_cache, epoch = seconds, ui = o.ui, quiet = opts.quiet })
   if not archive then return nil, build_err end
   return archive, source

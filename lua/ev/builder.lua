@@ -79,9 +79,14 @@ end
 
 local adapters = {}
 
+-- docker has no option for it: it looks for a list beside the Dockerfile, so both are copied.
 function adapters.docker(o, archive, iid)
   o.env = { SOURCE_DATE_EPOCH = tostring(o.epoch) }
-  local ok, e = run(add_common({ "docker", "build", "-f", o.dockerfile, "--iidfile", iid,
+  local copy = fs.join(o.dir, "Dockerfile")
+  local ok, e = fs.write(copy, o.source)
+  if ok then ok, e = fs.write(copy .. ".dockerignore", o.ignore) end
+  if not ok then return nil, e end
+  ok, e = run(add_common({ "docker", "build", "-f", copy, "--iidfile", iid,
     "--platform", "linux/amd64" }, o), o, "build")
   if not ok then return nil, e end
   local id, id_err = image_id(iid)
@@ -89,9 +94,19 @@ function adapters.docker(o, archive, iid)
   return run({ "docker", "save", "-o", archive, id }, o, "save")
 end
 
+-- podman and buildah take the list as an option → its path | nil, err
+local function ignore_file(o)
+  local path = fs.join(o.dir, "ignore")
+  local ok, e = fs.write(path, o.ignore)
+  if not ok then return nil, e end
+  return path
+end
+
 function adapters.podman(o, archive, iid)
+  local ignore, ignore_err = ignore_file(o)
+  if not ignore then return nil, ignore_err end
   local ok, e = run(add_common({ "podman", "build", "-f", o.dockerfile, "--iidfile", iid, "--layers",
-    "--timestamp", tostring(o.epoch) }, o), o, "build")
+    "--ignorefile", ignore, "--timestamp", tostring(o.epoch) }, o), o, "build")
   if not ok then return nil, e end
   local id, id_err = image_id(iid)
   if not id then return nil, id_err end
@@ -122,8 +137,10 @@ end
 function adapters.buildah(o, archive, iid)
   local mark, finished = "ev-cage-" .. text.hex(crypto.random(8)), false
   local _ <close> = setmetatable({}, { __close = function() if not finished then sweep(mark) end end })
-  local ok, e = run(add_common({ "buildah", "bud", "--isolation", "chroot", "--layers", "--timestamp",
-    tostring(o.epoch), "--cgroup-parent", mark, "--iidfile", iid, "-f", o.dockerfile }, o), o, "build")
+  local ignore, ignore_err = ignore_file(o)
+  if not ignore then return nil, ignore_err end
+  local ok, e = run(add_common({ "buildah", "bud", "--isolation", "chroot", "--layers", "--ignorefile", ignore,
+    "--timestamp", tostring(o.epoch), "--cgroup-parent", mark, "--iidfile", iid, "-f", o.dockerfile }, o), o, "build")
   finished = ok or e.code == "EBUILDER"  -- it came to its end and cleaned up itself
   if not ok then return nil, e end
   local id, id_err = image_id(iid)
@@ -134,7 +151,7 @@ end
 
 -- Builds → path of a docker archive inside o.dir | nil, err
 ---@param name string docker, podman or buildah
----@param o table {dir, dockerfile, context, build_args, no_cache, epoch, ui, quiet}
+---@param o table {dir, dockerfile, source (its text), ignore (text), context, build_args, no_cache, epoch, ui, quiet}
 function M.build(name, o)
   local archive = fs.join(o.dir, "image.tar")
   local ok, e = adapters[name](o, archive, fs.join(o.dir, "iid"))

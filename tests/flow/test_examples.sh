@@ -51,6 +51,16 @@ check 'hello-cage: a second container build elsewhere, a day later, gives the sa
 (cd "$work/hello-cage" && "$EV_CAGE" build --from-existing) >"$work/o" 2>&1 || cat "$work/o" >&2
 check 'hello-cage: --from-existing gives the same bytes' cmp "$work/first.eif" "$work/hello-cage/enclave.eif"
 
+# COPY . . takes neither the signing key nor what the build itself writes
+mkdir "$work/all"; cp examples/hello-cage/index.js examples/hello-cage/package.json "$work/all/"; cp "$work/hello-cage"/{cage.toml,cert.pem,key.pem} "$work/all/"
+printf 'FROM localhost/ev-cage-node:12\nCOPY . /app\nENTRYPOINT ["node", "/app/index.js"]\n' >"$work/all/Dockerfile"
+run bash -c "cd '$work/all' && '$EV_CAGE' build && cp enclave.eif '$work/first.eif' && '$EV_CAGE' build"
+check 'COPY . .: built twice' exits 0
+check 'COPY . .: the second build gives the same bytes' cmp "$work/first.eif" "$work/all/enclave.eif"
+python3 tests/lib/eif.py names "$work/all/enclave.eif" 1 | grep '^rootfs/app/' | sort >"$work/names"
+check 'COPY . .: no key, no cage.toml, no image in it' test "$(tr '\n' ' ' <"$work/names")" = \
+    'rootfs/app/Dockerfile rootfs/app/cert.pem rootfs/app/index.js rootfs/app/package.json '
+
 try python / 'hello from Python'
 check 'python: WORKDIR' grep -q '"/srv"' "$work/body"
 stop_dev INT

@@ -4,6 +4,7 @@ local build = require "ev.build"
 local builder = require "ev.builder"
 local crypto = require "ev.c.crypto"
 local fs = require "ev.fs"
+local ignore = require "ev.ignore"
 local image = require "ev.image"
 local json = require "ev.json"
 local keys = require "ev.keys"
@@ -59,7 +60,12 @@ build)
     echo "STEP of straw"
     [ -e "TOP/slow" ] && sleep 30
     [ -e "TOP/fail" ] && { echo "it breaks" >&2; exit 42; }
-    while [ $# -gt 1 ]; do [ "$1" = --iidfile ] && echo sha256:abc >"$2"; shift; done ;;
+    while [ $# -gt 1 ]; do
+        [ "$1" = --iidfile ] && echo sha256:abc >"$2"
+        [ "$1" = --ignorefile ] && cp "$2" "TOP/ignored"
+        [ "$1" = -f ] && [ -e "$2.dockerignore" ] && cp "$2.dockerignore" "TOP/ignored"
+        shift
+    done ;;
 save) while [ $# -gt 1 ]; do [ "$1" = -o ] && cp "TOP/good.tar" "$2"; shift; done ;;
 esac
 ]]
@@ -85,7 +91,7 @@ local function project(extra)
 end
 
 local notes = {}
-local ui = { note = function(line) notes[#notes + 1] = line end, warn = function() end,
+local ui = { note = function(line) notes[#notes + 1] = line end, warn = function() end, detail = function() end,
   progress = function(job) return job:wait() end }
 
 local function run(dir, more)
@@ -120,6 +126,10 @@ if not t.ok(result, "through docker") then print("# " .. tostring(e)) end
 local log = fs.read(fs.join(top, "log"))
 t.ok(log:find("docker build %-f [^\n]+Dockerfile %-%-iidfile [^\n]+ %-%-platform linux/amd64 %-%-build%-arg X=1 "),
   "its build")
+local ignored = fs.read(fs.join(top, "ignored"))
+t.is((ignored:gsub("%.ev%-cage%-%x+", "PLACE")),
+  "cage.toml\nkey.pem\nout/enclave.eif\nout/enclave.Dockerfile\nout/ev-user.Dockerfile\nout/PLACE\n",
+  "what never enters the context")
 t.ok(log:find("docker save %-o [^\n]+ sha256:abc"), "its save")
 local info = image.describe(result.eif)
 t.is(info.pcrs, result.pcrs, "the registers that were reported are the file's")
@@ -134,6 +144,12 @@ t.is(json.encode(build.report(result)):match('^{"status":"success","message":"EI
 local first = fs.read(result.eif)
 t.is(run(dir, { builder = "podman" }).pcrs, result.pcrs, "through podman: the same")
 t.is(fs.read(result.eif), first, "byte for byte")
+fs.write(fs.join(dir, ".dockerignore"), "*.md")
+run(dir, { builder = "podman" })
+t.is(fs.read(fs.join(top, "ignored")):match("^[^\n]*\n[^\n]*\n[^\n]*"), "*.md\ncage.toml\nkey.pem", "after the user's own")
+t.is(ignore.text("/nowhere", dir, { "a[1]*", "!x", "#y" }),
+  "*.md\na\\[1\\]\\*\n\\!x\n\\#y\n", "names as patterns")
+t.is(ignore.names(dir, "/nowhere", "/tmp", { "/etc/passwd" }), {}, "nothing outside the context")
 t.ok(fs.read(fs.join(top, "log")):find("podman build [^\n]+%-%-timestamp 0"), "with a fixed time")
 t.is(run(dir, { image = fs.join(top, "good.tar") }).pcrs, result.pcrs, "--image: the same")
 t.is(run(dir, { from_existing = true }).pcrs, result.pcrs, "--from-existing: the same")

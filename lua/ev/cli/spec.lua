@@ -105,7 +105,8 @@ local build = {
   args = { { name = "CONTEXT_PATH", default = ".", complete = "dir", help = "Folder of the build context" } },
   options = build_options(),
   notes = "Writes enclave.eif, enclave.Dockerfile and ev-user.Dockerfile, and the PCRs into cage.toml. "
-    .. "Times come from SOURCE_DATE_EPOCH, else they are zero.",
+    .. "Times come from SOURCE_DATE_EPOCH, else they are zero. The build context leaves out cage.toml, the signing "
+    .. "key and what build writes, so COPY . . is safe and repeatable.",
   examples = { "ev-cage build --output .", "ev-cage build --image app.tar --kernel bzImage" },
 }
 
