@@ -160,6 +160,15 @@ local function check_get(opts)
   end
 end
 
+local function unreachable(e, addr, host, opts)
+  if not e.message:find(addr, 1, true) then e = e:wrap(addr) end
+  e.exit = UNREACHABLE
+  if not opts.connect and host:match "%.localhost$" then
+    e.hint = "ev-cage attest --connect 127.0.0.1:PORT --root FILE, as `ev-cage dev` prints it"
+  end
+  return e
+end
+
 local function judge_cage(ctx, cfg, trust, expect, verdict)
   local opts, word = ctx.opts, ctx.args.target
   if not word then
@@ -182,9 +191,7 @@ local function judge_cage(ctx, cfg, trust, expect, verdict)
     timeout = math.max(1, math.ceil(timeout)) }
   if not stream then
     if partial and partial.judged then return nil, report, partial end
-    report = report:wrap(addr)
-    report.exit = UNREACHABLE
-    return nil, report
+    return nil, unreachable(report, addr, host, opts)
   end
   local guard <close> = stream
   local judged, note, more = judge_well_known(guard, host, timeout, trust, expect, report)

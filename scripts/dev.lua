@@ -41,6 +41,18 @@ local function port_of(opts)
   return nil, err.new("EUSAGE", "--port: a number from 0 to 65535")
 end
 
+local function taken(e)
+  return err.new(e.code, e.message, { exit = 69, hint = "choose another port with --port" })
+end
+
+-- A port that is taken is said before the slow work. Whoever takes it meanwhile is met later.
+local function port_is_free(port)
+  local listener, e = net.listen("127.0.0.1:" .. port, function() end)
+  if not listener then return nil, taken(e) end
+  listener:close()
+  return true
+end
+
 -- Each line of the enclave's console, with a prefix, on standard error.
 local function follow_console(ctx, console)
   local held = ""
@@ -176,9 +188,7 @@ local function run_cage(ctx, eif, cfg, id, port, seconds)
     return nil, boot_err
   end
   local front <close>, front_err = net.forward("127.0.0.1:" .. port, ("unix:%s/enclave_%d"):format(dir, INGRESS))
-  if not front then
-    return nil, err.new(front_err.code, front_err.message, { exit = 69, hint = "choose another port with --port" })
-  end
+  if not front then return nil, taken(front_err) end
   local up, health_err = wait_healthy(run, ("unix:%s/enclave_%d"):format(dir, HEALTH), seconds)
   if not up then return nil, health_err end
   local c = coordinates(cfg, id, (front:addr():gsub("^tcp:", "")))
@@ -197,6 +207,8 @@ return function(ctx)
   if not seconds or seconds <= 0 or seconds > 3600 then
     return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
   end
+  local free, free_err = port_is_free(port)
+  if not free then return nil, free_err end
   local id, id_err = identity.load()
   if not id then return nil, id_err end
   if id.created then ctx.ui.note("Made a development identity in " .. id.dir) end

@@ -28,7 +28,7 @@ function checks.builder()
     states[#states + 1] = name .. (ok and " works" or ": " .. why)
   end
   return working and "ok" or "missing", table.concat(states, "; "),
-    not working and "apt-get install buildah, or start Docker" or nil
+    not working and builder.advice() or nil
 end
 
 function checks.kernel()
@@ -63,7 +63,13 @@ function checks.newuidmap()
   if not proc.which("newuidmap") then
     return "info", "not installed: the simulator maps one user only", "apt-get install uidmap"
   end
-  return "ok", proc.which("newuidmap")
+  local user = sys.getenv "USER" or sys.getenv "LOGNAME" or tostring(sys.uid())
+  local ranges = "\n" .. (fs.read("/etc/subuid", { max = 1 << 20 }) or "")
+  if ranges:find("\n" .. user .. ":", 1, true) or ranges:find("\n" .. sys.uid() .. ":", 1, true) then
+    return "ok", proc.which("newuidmap")
+  end
+  return "info", ("/etc/subuid has no range for %s: rootless builds and the simulator map one user only"):format(user),
+    "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " .. user
 end
 
 local function find_library(name)

@@ -176,7 +176,7 @@ return function(ctx)
     return nil, err.new("EUSAGE", (check_err.message:gsub("^cage%.toml:%d+: ", "")), { hint = check_err.hint })
   end
   local ok, dir_err = fs.mkdir_p(dir, 493)
-  if not ok then return nil, dir_err:wrap("--output") end
+  if not ok then return nil, err.new(dir_err.code, "--output: " .. dir_err.message, { exit = 73 }) end
   local pair, pair_err = signing(opts, dir)
   if not pair then return nil, pair_err end
   if v.dockerfile ~= DEFAULT_DOCKERFILE then v.dockerfile = from_dir(v.dockerfile, dir) end

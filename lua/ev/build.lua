@@ -184,8 +184,9 @@ local function container_image(cfg, o, place, seconds)
   if not name then return nil, pick_err end
   o.ui.detail("Left out of the build context: " .. table.concat(out, ", "))
   o.ui.note("Building the container image with " .. name)
-  local archive, build_err = builder.build(name, { dir = place.path, dockerfile = file, source = source, ignore = ignored, context = context,
-    build_args = opts.build_arg, no_cache = opts.no_cache, epoch = seconds, ui = o.ui, quiet = opts.quiet })
+  local archive, build_err = builder.build(name, { dir = place.path, dockerfile = file, source = source,
+    ignore = ignored, context = context, build_args = opts.build_arg, no_cache = opts.no_cache, epoch = seconds,
+    ui = o.ui, quiet = opts.quiet })
   if not archive then return nil, build_err end
   return archive, source
 end

@@ -6,20 +6,38 @@
 local crypto = require "ev.c.crypto"
 local err = require "ev.err"
 local fs = require "ev.fs"
+local identity = require "ev.identity"
 local proc = require "ev.proc"
+local sys = require "ev.sys"
 local text = require "ev.text"
 
 local M = { ORDER = { "docker", "podman", "buildah" } }
 
 local PROBE_S, TAIL_LINES = 20, 30
 
+-- podman and buildah of an ordinary user want a run-time folder of the session; where nobody logged in
+-- (ssh without PAM, CI, su) there is none, so they get one of ours.
+local function give_runtime_dir()
+  if sys.uid() == 0 or (sys.getenv("XDG_RUNTIME_DIR") or "") ~= "" then return end
+  local dir = identity.state_dir()
+  local path = dir and fs.join(dir, "run")
+  if path and fs.mkdir_p(path, 448) then sys.setenv("XDG_RUNTIME_DIR", path) end
+end
+
+-- The last line a program complained with; of logrus' form only the message.
+local function complaint(stderr)
+  local line = text.trim(stderr):match("([^\n]*)$")
+  return (line:match('msg="(.*)"$') or line):gsub('\\"', '"')
+end
+
 -- Does it answer? docker without its daemon does not.
 function M.works(name)
   if not proc.which(name) then return false, "not installed" end
+  if name ~= "docker" then give_runtime_dir() end
   local r, e = proc.run({ name, "info" }, { timeout = PROBE_S })
   if not r then return false, e.message end
   if r.code == 0 then return true end
-  local line = text.trim(r.stderr):match("([^\n]*)$")
+  local line = complaint(r.stderr)
   return false, line ~= "" and line or "`" .. name .. " info` fails"
 end
 
@@ -32,7 +50,13 @@ function M.pick(name)
     reasons[#reasons + 1] = candidate .. ": " .. why
   end
   return nil, err.new("EMISSING", "no container builder works here (" .. table.concat(reasons, "; ") .. ")",
-    { hint = "apt-get install buildah, or start Docker, or give --image FILE" })
+    { hint = M.advice() .. ", or give --image FILE" })
+end
+
+-- What to do when none works.
+function M.advice()
+  if proc.which "buildah" then return "mend buildah, or start Docker" end
+  return "apt-get install buildah, or start Docker"
 end
 
 -- --- running it -----------------------------------------------------------------------------------

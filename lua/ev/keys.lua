@@ -38,6 +38,13 @@ function M.subject(dn)
   return table.concat(out)
 end
 
+-- Output that cannot be made leaves with EX_CANTCREAT, whatever the kernel's reason.
+local function cannot_create(e, what)
+  local wrapped = e:wrap(what)
+  wrapped.exit = 73
+  return wrapped
+end
+
 -- Writes cert.pem and key.pem into a folder → {cert_path, key_path, cert} | nil, err
 ---@param o table {dir, subject = DN, days, force}
 function M.create(o)
@@ -49,7 +56,7 @@ function M.create(o)
     end
   end
   local ok, e = fs.mkdir_p(o.dir, 493)
-  if not ok then return nil, e:wrap("making " .. o.dir) end
+  if not ok then return nil, cannot_create(e, "making " .. o.dir) end
   local key, key_err = crypto.key_generate("p384")
   if not key then return nil, key_err end
   local from = sys.time() * 1000 // M.DAY_MS * M.DAY_MS              -- 00:00 UTC today
@@ -58,7 +65,7 @@ function M.create(o)
   if not cert then return nil, cert_err end
   ok, e = key:write_pem(key_path, 384)
   if ok then ok, e = fs.write(cert_path, cert:pem(), { mode = 420 }) end
-  if not ok then return nil, err.is(e) and e:wrap("writing the signing pair") or e end
+  if not ok then return nil, cannot_create(e, "writing the signing pair") end
   return { cert_path = cert_path, key_path = key_path, cert = cert }
 end
 

@@ -88,12 +88,13 @@ return function(argv)
   if not parsed then return report(e, who, opts) end
   if parsed.help then return show_help(path) end
   if parsed.version then
-    io.stdout:write(spec.name, " ", sys.version, "\n")
+    if opts.json then print_json { name = spec.name, version = sys.version }
+    else io.stdout:write(spec.name, " ", sys.version, "\n") end
     return 0
   end
   if not parsed.command.script then
-    io.stderr:write(require("ev.cli.help").text(spec, path, sys.term_width()))
-    return err.new("EUSAGE", "no command"):exit_code()
+    io.stderr:write(require("ev.cli.help").text(spec, path, sys.term_width()), "\n")
+    return report(err.new("EUSAGE", "no command"), who, opts)
   end
   local results = table.pack(xpcall(run_command, keep_traceback, parsed))
   if not results[1] then return report(results[2], who, opts) end

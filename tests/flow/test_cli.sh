@@ -26,6 +26,14 @@ check 'option without its value' fails_with 64 'config'
 run ev
 check 'no command at all: usage' exits 64
 
+for words in '--json' '--json cert' '--json nosuch'; do
+    run ev $words
+    check "$words: one JSON object that is an error" test "$(json - 'list(d)' <<<"$out")" = "['error']"
+    check "$words: exit 64" exits 64
+done
+run ev --json --version
+check '--json --version' test "$(json - 'd["name"]' <<<"$out")" = ev-cage
+
 for shell in bash zsh fish; do
     run ev completion $shell
     check "completion $shell" exits 0

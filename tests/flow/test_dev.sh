@@ -137,6 +137,10 @@ check 'dev killed with SIGKILL: no folder or socket is left' diff "$work/state.b
 run bash -c "cd '$work/a' && '$EV_CAGE' dev --port 0 --eif-path enclave.eif --exec 'echo at \$EV_CAGE_ADDR; exit 5'"
 check 'dev --exec runs a command against the cage and leaves with its code' exits 5
 check 'and gives it the address' prints '^at 127.0.0.1:[0-9]+'
+run bash -c "cd '$work/a' && python3 -c 'import socket, subprocess, sys
+s = socket.socket(); s.bind((\"127.0.0.1\", 0)); s.listen()
+sys.exit(subprocess.call([\"$EV_CAGE\", \"dev\", \"--image\", \"nosuch.tar\", \"-p\", str(s.getsockname()[1])]))'"
+check 'a port that is taken is said before anything is built' fails_with 69 'Address already in use'
 run bash -c "cd '$work/a' && '$EV_CAGE' dev --eif-path nosuch.eif"
 check 'no such image' fails_with 66 'nosuch'
 python3 tests/lib/eif.py flip "$work/a/enclave.eif" "$work/flip.eif" 1

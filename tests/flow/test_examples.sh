@@ -67,6 +67,17 @@ stop_dev INT
 try static / 'hello from a static binary'
 stop_dev INT
 
+# an ordinary user without a session, as far as buildah itself can serve one
+user() { setpriv --reuid 1000 --regid 1000 --clear-groups env -u XDG_RUNTIME_DIR HOME="$work/u" XDG_STATE_HOME="$work/u/state" XDG_CACHE_HOME="$work/u/cache" "$@"; }
+mkdir -p "$work/u/run"; cp -r "$work/static" "$work/u/p"; rm -f "$work/u/p"/*.eif; cp -r "$kernel_cache" "$work/u/cache"; chown -R 1000:1000 "$work/u"; chmod 700 "$work/u/run"
+if user env XDG_RUNTIME_DIR="$work/u/run" buildah bud --isolation chroot -q "$work/u/p" >"$work/o" 2>&1; then
+    run user bash -c "cd '$work/u/p' && '$EV_CAGE' build"
+    check 'an ordinary user without XDG_RUNTIME_DIR builds' exits 0
+    check 'the same bytes as root' cmp "$work/static/enclave.eif" "$work/u/p/enclave.eif"
+else
+    skip 2 "buildah does not build for an ordinary user here: $(tail -1 "$work/o")"
+fi
+
 # a broken Dockerfile: the builder's own words and code
 mkdir "$work/broken"; cp "$work/static"/{cage.toml,cert.pem,key.pem} "$work/broken/"; cp "$work/broken/cage.toml" "$work/toml"
 printf 'FROM scratch\nCOPY nothing-here /x\nENTRYPOINT ["/x"]\n' >"$work/broken/Dockerfile"

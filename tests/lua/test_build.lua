@@ -146,7 +146,8 @@ t.is(run(dir, { builder = "podman" }).pcrs, result.pcrs, "through podman: the sa
 t.is(fs.read(result.eif), first, "byte for byte")
 fs.write(fs.join(dir, ".dockerignore"), "*.md")
 run(dir, { builder = "podman" })
-t.is(fs.read(fs.join(top, "ignored")):match("^[^\n]*\n[^\n]*\n[^\n]*"), "*.md\ncage.toml\nkey.pem", "after the user's own")
+t.is(fs.read(fs.join(top, "ignored")):match("^[^\n]*\n[^\n]*\n[^\n]*"), "*.md\ncage.toml\nkey.pem",
+  "after the user's own")
 t.is(ignore.text("/nowhere", dir, { "a[1]*", "!x", "#y" }),
   "*.md\na\\[1\\]\\*\n\\!x\n\\#y\n", "names as patterns")
 t.is(ignore.names(dir, "/nowhere", "/tmp", { "/etc/passwd" }), {}, "nothing outside the context")

@@ -173,6 +173,8 @@ if proc.which "bash" then
   completes("new lock", "cert", "")
   completes("nist koblitz", "build", "--curve", "")
   completes("koblitz", "build", "-q", "--curve", "k")
+  completes("nist koblitz", "build", "--curve", "=")
+  completes("koblitz", "build", "--curve", "=", "k")
   completes("--config --curve", "build", "--c")
   completes("--verbose --version", "--ver")
   completes("new", "-v", "cert", "n")

@@ -122,7 +122,10 @@ _ev_cage() {
             *) _ev_cage_path "${COMP_WORDS[i]}" ;;
         esac
     done
-    [ "$COMP_CWORD" -gt 1 ] && ev_prev=${COMP_WORDS[COMP_CWORD-1]}
+    i=$((COMP_CWORD - 1))
+    [ "$cur" = = ] && cur= && ((i++))                   # bash splits --builder=b in three words
+    [ "$i" -gt 1 ] && [ "${COMP_WORDS[i]}" = = ] && ((i--))
+    [ "$i" -gt 0 ] && ev_prev=${COMP_WORDS[i]}
     _ev_cage_words
     if [[ $ev_prev == -* ]] && _ev_cage_value "$ev_prev"; then
         ev_words=$ev_kind
