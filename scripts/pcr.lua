@@ -17,7 +17,7 @@ return function(ctx)
   local result
   if input then
     local digest, e = crypto.sha384_file(input)
-    if not digest then return nil, e end
+    if not digest then return nil, fs.of_input(e) end
     result = { PCR = text.hex(crypto.pcr_extend(digest)) }
   else
     local cert, e = attest.read_certificate(certificate)

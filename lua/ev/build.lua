@@ -79,7 +79,7 @@ local function hash(path, what)
     if e.code == "ENOENT" then
       return nil, err.new("ENOENT", ("%s: %s: there is no such file"):format(what, path), { exit = 66 })
     end
-    return nil, e:wrap(what)
+    return nil, fs.of_input(e):wrap(what)
   end
   return text.hex(digest)
 end
@@ -193,7 +193,7 @@ end
 
 local function read_app(cfg, source)
   local conf, e = require("ev.c.nitro").image_config(source):wait()
-  if not conf then return nil, e end
+  if not conf then return nil, fs.of_input(e) end
   local app, app_err = image.app(conf)
   if not app then return nil, app_err end
   local port, port_err = config.app_port(cfg, app.ports)

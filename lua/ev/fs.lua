@@ -8,10 +8,22 @@ local M = {
   symlink = c.symlink, access = c.access,
 }
 
+--- An error of an input: what may not be read leaves like what is not there (EX_NOINPUT), while the same
+--- refusal of an output is EX_CANTCREAT.
+---@param e table
+function M.of_input(e)
+  if e.code == "EACCES" or e.code == "EPERM" then e.exit = e.exit or 66 end
+  return e
+end
+
 --- The whole file. More than `max` bytes (256 MiB) is an error.
 ---@param path string
 ---@param opts? { max?: integer }
-function M.read(path, opts) return c.read(path, opts and opts.max) end
+function M.read(path, opts)
+  local data, e = c.read(path, opts and opts.max)
+  if not data then return nil, M.of_input(e) end
+  return data
+end
 
 --- Replaces the file in one step: readers see the old text or the new.
 ---@param path string

@@ -1,5 +1,6 @@
 -- image.lua — enclave images: describing them, and what a container image says about its app.
 local err = require "ev.err"
+local fs = require "ev.fs"
 local json = require "ev.json"
 local nitro = require "ev.c.nitro"
 local text = require "ev.text"
@@ -13,7 +14,9 @@ local function wait(job, ui, label)
 end
 
 function M.describe(path, ui)
-  return wait(nitro.image_describe(path), ui, "describe")
+  local info, e = wait(nitro.image_describe(path), ui, "describe")
+  if not info then return nil, fs.of_input(e) end
+  return info
 end
 
 function M.check_layout(path)

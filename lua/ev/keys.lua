@@ -99,7 +99,7 @@ function M.load_pair(cert_path, key_path)
   if not cert then return nil, cert_err:wrap("signing certificate: " .. cert_path) end
   if not fs.exists(key_path) then return read(key_path, "signing key", "--private-key") end
   local key, key_err = crypto.key_from_pem_file(key_path)
-  if not key then return nil, key_err:wrap("signing key") end
+  if not key then return nil, fs.of_input(key_err):wrap("signing key") end
   if not SIGNING_CURVES[key:curve()] then
     return nil, err.new("ECONFIG", "signing key: " .. key_path .. " is not a P-256, P-384 or P-521 key",
       { hint = "ev-cage cert new makes a P-384 pair" })

@@ -34,6 +34,16 @@ done
 run ev --json --version
 check '--json --version' test "$(json - 'd["name"]' <<<"$out")" = ev-cage
 
+# standard output that is closed or full
+for words in '--version' '--help' 'doctor' 'completion bash'; do
+    run bash -c "exec '$EV_CAGE' $words >&-"
+    check "$words with standard output closed: exit 74" exits 74
+    run bash -c "exec '$EV_CAGE' $words >/dev/full"
+    check "$words on a full device: exit 74" exits 74
+done
+run bash -c "'$EV_CAGE' run <(echo 'print(io.open(\"$work/f\", \"w\"):write(\"x\")); io.stderr:write(\"y\")') 2>&-; cat '$work/f'"
+check 'with standard error closed a file does not take its place' test "$(cat "$work/f")" = x
+
 for shell in bash zsh fish; do
     run ev completion $shell
     check "completion $shell" exits 0

@@ -47,6 +47,23 @@ printf abc >"$work/abc"
 run ev pcr --input "$work/abc"
 check 'pcr --input' prints "$(python3 -c 'import hashlib; print(hashlib.sha384(bytes(48)+hashlib.sha384(b"abc").digest()).hexdigest())')"
 
+run ev cert new -o /proc/nowhere
+check 'an output that cannot be made' fails_with 73 'nowhere'
+if [ "$(id -u)" = 0 ]; then
+    chmod 600 key.pem; chmod 755 .; cp "$work/p/cage.toml" .; printf x >secret; chmod 600 secret
+    user() { setpriv --reuid 1000 --regid 1000 --clear-groups env HOME="$work/uh" XDG_STATE_HOME="$work/uh" "$EV_CAGE" "$@"; }
+    run user pcr --input secret
+    check 'an input that may not be read' fails_with 66 'secret'
+    run user build --image secret
+    check 'a signing key that may not be read' fails_with 66 'key.pem'
+    run user describe secret
+    check 'an image that may not be read' fails_with 66 'secret'
+    run user cert new
+    check 'a folder that may not be written: the files are there' fails_with 73 'there already'
+else
+    skip 4 'needs root to become another user'
+fi
+
 # errors in cage.toml name file, line and key
 cd "$work/p" || exit 1
 bad_toml() {    # NAME SED CODE MESSAGE
