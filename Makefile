@@ -60,7 +60,7 @@ help:
 	@echo 'make demo       install what is missing, build, run the example cage, show its attested answer'
 	@echo 'make test       install what is missing, run every test (sanitizers, fuzz corpus, layers too)'
 	@echo 'make quick      unit and Lua tests only, under a minute'
-	@echo 'make test-long  the slow ones: fuzzing, fresh machine'
+	@echo 'make test-long  the slow ones: a fresh machine, a real kernel in QEMU'
 	@echo 'make bench      figures as ratios to peers in the same run'
 	@echo 'make lint       layer check, compiler warnings, luacheck, style'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (20)'
