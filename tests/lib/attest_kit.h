@@ -186,6 +186,20 @@ static inline void kit_cose(const struct kit_doc *d, ev_slice payload, ev_slice 
     MUST(ev_cbor_put_bytes(out, sig));
 }
 
+/* r or s of P-384 as a DER INTEGER. */
+static inline void kit_put_integer(struct ev_buf *b, const uint8_t *p)
+{
+    size_t n = 48;
+
+    while (n > 1 && *p == 0)
+        p++, n--;
+    MUST(ev_buf_putc(b, 2));
+    MUST(ev_buf_putc(b, (uint8_t)(n + (*p >> 7))));
+    if (*p >> 7)
+        MUST(ev_buf_putc(b, 0));
+    MUST(ev_buf_put(b, p, n));
+}
+
 /* Signs any payload. */
 static inline void kit_seal(const struct kit_doc *d, ev_slice payload, struct ev_buf *out)
 {

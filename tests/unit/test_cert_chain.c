@@ -1,6 +1,6 @@
 /* Tests of crypto/cert_chain.c and of how strictly cert.c reads: certificates of which one DER element
  * was replaced, and which their issuer then signed. A chain must be refused for what it says, not
- * only for what nobody signed. (Chains of ordinary forgeries: test_cert.c.) */
+ * only for what nobody signed. (Chains of ordinary forgeries: test_cert_forged.c.) */
 #include "attest_kit.h"
 #include "tap.h"
 
@@ -52,19 +52,6 @@ static void rebuild(const uint8_t *p, size_t n, const uint8_t *target, ev_slice 
     }
 }
 
-static void put_integer(struct ev_buf *b, const uint8_t *p)
-{
-    size_t n = 48;
-
-    while (n > 1 && *p == 0)
-        p++, n--;
-    MUST(ev_buf_putc(b, 2));
-    MUST(ev_buf_putc(b, (uint8_t)(n + (*p >> 7))));
-    if (*p >> 7)
-        MUST(ev_buf_putc(b, 0));
-    MUST(ev_buf_put(b, p, n));
-}
-
 /* How the three parts of the new certificate are made. */
 struct forgery {
     unsigned level;
@@ -100,8 +87,8 @@ static void forge(const struct forgery *f, struct ev_buf *out)
 
     new_tbs(f, &body);
     MUST(ev_key_sign(pki.key[f->level ? f->level - 1 : 0], ev_buf_slice(&body), raw, &kit_err));
-    put_integer(&ints, raw);
-    put_integer(&ints, raw + 48);
+    kit_put_integer(&ints, raw);
+    kit_put_integer(&ints, raw + 48);
     MUST(ev_buf_putc(&sig, f->unused_bits));
     put_element(&sig, 0x30, ev_buf_slice(&ints));
     MUST(ev_buf_put_slice(&sig, f->sig_tail));

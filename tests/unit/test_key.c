@@ -1,12 +1,11 @@
 /* Tests of crypto/key.c: RFC 6979 vectors, forms of keys, what is refused, and the openssl command
  * as a second opinion. */
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "codec/text.h"
 #include "crypto/key.h"
+#include "openssl_cmd.h"
 #include "tap.h"
 
 static uint8_t *unhex(const char *text, size_t *n)
@@ -307,32 +306,6 @@ static void test_pem(void)
 
 /* ---- the openssl command ---- */
 
-/* Runs argv quietly in `dir`; → exit code, -1 when it could not be started. */
-static int run(const char *dir, const char *const *argv)
-{
-    int status;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        if (chdir(dir) < 0 || !freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
-            _exit(126);
-        execvp(argv[0], (char *const *)(uintptr_t)argv);
-        _exit(127);
-    }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-#define RUN(dir, ...) run(dir, (const char *const[]){ __VA_ARGS__, NULL })
-
-static bool save(const char *dir, const char *name, ev_slice data)
-{
-    char path[256];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return ev_file_write(path, data, 0600, NULL) == 0;
-}
-
 /* Raw r || s as DER, written here once more so that the code under test does not check itself. */
 static size_t der_of(const uint8_t *raw, size_t width, uint8_t *out)
 {
@@ -374,8 +347,9 @@ static void check_with_openssl(const char *dir, enum ev_curve curve, const char 
 
     if (made)
         n = der_of(sig, ev_key_sig_len(k) / 2, der);
-    made = made && save(dir, "pub.pem", ev_slice_of(pem.p, pem.n)) && save(dir, "sig.der", ev_slice_of(der, n)) &&
-           save(dir, "msg", EV_LIT("hello")) && save(dir, "other", EV_LIT("hellp"));
+    made = made && cmd_save(dir, "pub.pem", ev_slice_of(pem.p, pem.n)) &&
+           cmd_save(dir, "sig.der", ev_slice_of(der, n)) && cmd_save(dir, "msg", EV_LIT("hello")) &&
+           cmd_save(dir, "other", EV_LIT("hellp"));
     OK(made && RUN(dir, "openssl", "dgst", md, "-verify", "pub.pem", "-signature", "sig.der", "msg") == 0,
        "openssl dgst %s -verify", md);
     OK(RUN(dir, "openssl", "dgst", md, "-verify", "pub.pem", "-signature", "sig.der", "other") == 1,
