@@ -125,7 +125,7 @@ $(O)/unit/%: tests/unit/%.c $(LIB) $(wildcard tests/lib/*.h)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib -MMD -MP $(LDFLAGS) $< $(LIB) $(PKG_LIBS) -o $@
 
 # Replays the corpus through the same function that the fuzzer calls.
-$(O)/fuzz/%: tests/fuzz/%.c tests/lib/fuzz_replay.c $(LIB)
+$(O)/fuzz/%: tests/fuzz/%.c tests/lib/fuzz_replay.c tests/lib/fuzz.h $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/lib $(LDFLAGS) $< tests/lib/fuzz_replay.c $(LIB) $(PKG_LIBS) -o $@

@@ -1,33 +1,10 @@
 /* fuzz_archive.c — any bytes as layers of a container image: headers, merge, mount points. The first
  * byte says where one layer ends and the next begins. Promises: whatever is merged can be listed,
  * lies below rootfs/ or cage/, in order, each name once and behind its directory. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "fuzz.h"
 #include "nitro/image_int.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
-
-static int file_of(const uint8_t *data, size_t size)
-{
-    static int fd = -1;
-
-    if (fd < 0)
-        fd = memfd_create("fuzz", 0);
-    demand(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size, "a file in memory");
-    return fd;
-}
 
 static void check_tree(const struct ev_merge *m, size_t size)
 {
@@ -58,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 2)
         return 0;
-    fd = file_of(data, size);
+    fd = fuzz_file(data, size);
     cut = (size_t)data[0] * 512;
     if (cut > size - 1)
         cut = size - 1;

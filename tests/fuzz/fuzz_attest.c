@@ -1,19 +1,7 @@
 /* fuzz_attest.c — any bytes through the decoder of attestation documents, and through the verifier
  * (which never may accept them: nobody but AWS can sign). What decodes keeps its promises. */
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "nitro/attest_decode.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
 
 static bool inside(ev_slice part, ev_slice whole)
 {

@@ -1,20 +1,8 @@
 /* fuzz_cbor.c — any bytes through the CBOR reader; what it accepts, written again item by item,
  * must be accepted again and mean the same. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "codec/cbor.h"
 #include "codec/text.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 /* Writes one item as it was read; containers by their head alone. */
 static void copy(struct ev_buf *out, const struct ev_cbor_item *it)

@@ -1,19 +1,7 @@
 /* fuzz_cert.c — any bytes as a certificate, as a public key and as a PEM text; what is taken is read
  * through every accessor, and is trusted only when it is a root itself. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "crypto/cert.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 static void look(struct ev_cert *c)
 {

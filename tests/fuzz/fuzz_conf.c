@@ -1,9 +1,8 @@
 /* fuzz_conf.c — what PID 1 reads before anything else: the measured configuration, and the image's
  * own passwd and group. First byte: which. */
+#include "fuzz.h"
 #include "role/conf.h"
 #include "role/rootfs.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,31 +1,7 @@
 /* fuzz_cpio.c — any bytes as a ramdisk: the reader, and the layout check of ramdisk 2. Promises: no
  * entry leaves the range, and what the check accepts has plain names below rootfs/ and cage/ only. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
+#include "fuzz.h"
 #include "nitro/image_int.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
-
-static int file_of(const uint8_t *data, size_t size)
-{
-    static int fd = -1;
-
-    if (fd < 0)
-        fd = memfd_create("fuzz", 0);
-    demand(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size, "a file in memory");
-    return fd;
-}
 
 static bool belongs(const char *name)
 {
@@ -35,7 +11,7 @@ static bool belongs(const char *name)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int fd = file_of(data, size), rc;
+    int fd = fuzz_file(data, size), rc;
     bool layout = ev_layout_check(fd, 0, size, NULL) == 0;
     struct ev_err err = EV_ERR_INIT;
     struct ev_cpio_reader r;

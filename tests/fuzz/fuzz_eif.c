@@ -1,32 +1,7 @@
 /* fuzz_eif.c — any bytes as an enclave image: the reader, its sections' texts, a signature section.
  * What it promises: what is accepted ends exactly where the file ends and every section lies in it. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
+#include "fuzz.h"
 #include "nitro/image_int.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
-
-/* One file for all runs. */
-static int file_of(const uint8_t *data, size_t size)
-{
-    static int fd = -1;
-
-    if (fd < 0)
-        fd = memfd_create("fuzz", 0);
-    demand(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size, "a file in memory");
-    return fd;
-}
 
 static void texts(int fd, const struct ev_eif *e)
 {
@@ -47,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct ev_err err = EV_ERR_INIT;
     uint64_t pos = EV_EIF_HEADER;
-    int fd = file_of(data, size);
+    int fd = fuzz_file(data, size);
     struct ev_eif e;
 
     if (ev_eif_read(fd, &e, &err) < 0) {

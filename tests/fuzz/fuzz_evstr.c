@@ -1,20 +1,8 @@
 /* fuzz_evstr.c — any bytes as an encrypted string, as a file, as metadata. The grammar must not
  * change its mind: a match stays one whatever follows it, and every cut of it asks for more. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "codec/text.h"
 #include "crypto/evstr_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 /* The vectors' application: its corpus decrypts. */
 static struct ev_evapp *app(void)

@@ -3,19 +3,9 @@
  * and read again says the same, framing above all.
  * Byte 0 of the input: bit 0 response, bit 1 answers HEAD; byte 1 seeds the split. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "codec/http1.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 static void note(struct ev_buf *log, const char *what, ev_slice s)
 {

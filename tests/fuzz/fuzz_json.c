@@ -1,20 +1,8 @@
 /* fuzz_json.c — any bytes through the JSON parser; what parses is written and parses again to the
  * same text. The small text codecs get the same bytes: what decodes encodes back. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "codec/json.h"
 #include "codec/text.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 static void json(ev_slice text, int flags)
 {

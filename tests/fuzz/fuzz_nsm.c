@@ -1,22 +1,11 @@
 /* fuzz_nsm.c — any bytes as a request to the simulated NSM, and as an answer to its client. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "codec/cbor.h"
+#include "fuzz.h"
 #include "nitro/nsm.h"
 #include "nitro/nsm_sim.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
 
 static struct ev_nsm_sim *make(void)
 {

@@ -1,19 +1,7 @@
 /* fuzz_toml.c — any bytes through the TOML parser; and for what parses, the editor's promise: the
  * changed text has the new value, and every other value is what it was. */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "codec/toml.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "broken promise: %s\n", what);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 /* Every value of `a` is in `b` too, but for `except` (in a). */
 static void contained(const struct ev_toml *a, const struct ev_toml *b, const struct ev_toml *except)
