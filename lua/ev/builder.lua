@@ -74,7 +74,7 @@ end
 
 local function run(argv, o, what)
   local take, tail = follower(o.ui, o.quiet)
-  local r, e = proc.run(argv, { stdout = take, stderr = take, env = o.env })
+  local r, e = proc.run(argv, { stdout = take, stderr = take, env = o.env, cwd = o.cwd })
   if not r then return nil, e end
   if r.code == 0 then return true end
   if o.quiet then
@@ -118,16 +118,19 @@ function adapters.docker(o, archive, iid)
   return run({ "docker", "save", "-o", archive, id }, o, "save")
 end
 
--- podman and buildah take the list as an option → its path | nil, err
-local function ignore_file(o)
-  local path = fs.join(o.dir, "ignore")
+-- podman and buildah take the list as an option, and what they leave in TMPDIR when they are interrupted
+-- (the whole image, twice) is to go with our folder → path of the list | nil, err
+local function prepare(o)
+  local path, tmp = fs.join(o.dir, "ignore"), fs.realpath(o.dir) .. "/tmp"
   local ok, e = fs.write(path, o.ignore)
+  if ok then ok, e = fs.mkdir_p(tmp, 448) end
   if not ok then return nil, e end
+  o.env = { TMPDIR = tmp }
   return path
 end
 
 function adapters.podman(o, archive, iid)
-  local ignore, ignore_err = ignore_file(o)
+  local ignore, ignore_err = prepare(o)
   if not ignore then return nil, ignore_err end
   local ok, e = run(add_common({ "podman", "build", "-f", o.dockerfile, "--iidfile", iid, "--layers",
     "--ignorefile", ignore, "--timestamp", tostring(o.epoch) }, o), o, "build")
@@ -161,7 +164,7 @@ end
 function adapters.buildah(o, archive, iid)
   local mark, finished = "ev-cage-" .. text.hex(crypto.random(8)), false
   local _ <close> = setmetatable({}, { __close = function() if not finished then sweep(mark) end end })
-  local ignore, ignore_err = ignore_file(o)
+  local ignore, ignore_err = prepare(o)
   if not ignore then return nil, ignore_err end
   local ok, e = run(add_common({ "buildah", "bud", "--isolation", "chroot", "--layers", "--ignorefile", ignore,
     "--timestamp", tostring(o.epoch), "--cgroup-parent", mark, "--iidfile", iid, "-f", o.dockerfile }, o), o, "build")
@@ -169,8 +172,9 @@ function adapters.buildah(o, archive, iid)
   if not ok then return nil, e end
   local id, id_err = image_id(iid)
   if not id then return nil, id_err end
-  local quiet = { ui = o.ui, quiet = true }
-  return run({ "buildah", "push", "--quiet", id, "docker-archive:" .. archive }, quiet, "push")
+  -- From inside the folder: a colon in its path would be read as the beginning of a name.
+  local quiet = { ui = o.ui, quiet = true, env = o.env, cwd = o.dir }
+  return run({ "buildah", "push", "--quiet", id, "docker-archive:" .. fs.basename(archive) }, quiet, "push")
 end
 
 -- Builds → path of a docker archive inside o.dir | nil, err

@@ -54,6 +54,8 @@ check 'hello-cage: --from-existing gives the same bytes' cmp "$work/first.eif" "
 # COPY . . takes neither the signing key nor what the build itself writes
 mkdir "$work/all"; cp examples/hello-cage/index.js examples/hello-cage/package.json "$work/all/"; cp "$work/hello-cage"/{cage.toml,cert.pem,key.pem} "$work/all/"
 printf 'FROM localhost/ev-cage-node:12\nCOPY . /app\nENTRYPOINT ["node", "/app/index.js"]\n' >"$work/all/Dockerfile"
+run bash -c "cd '$work/all' && mkdir 'o: u' && '$EV_CAGE' build -o 'o: u' && rm -r 'o: u'"
+check 'an output folder with a colon and a blank' exits 0
 run bash -c "cd '$work/all' && '$EV_CAGE' build && cp enclave.eif '$work/first.eif' && '$EV_CAGE' build"
 check 'COPY . .: built twice' exits 0
 check 'COPY . .: the second build gives the same bytes' cmp "$work/first.eif" "$work/all/enclave.eif"

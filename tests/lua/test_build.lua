@@ -54,6 +54,7 @@ archive("empty.tar", {})
 -- Builders of straw: `info`, `build` and `save` as told by files in `top`.
 local STRAW = [[#!/bin/sh
 echo "$0 $*" >>"TOP/log"
+echo "$1 in TMPDIR=$TMPDIR" >>"TOP/log"
 case $1 in
 info) [ ! -e "TOP/down" ] ;;
 build)
@@ -144,6 +145,8 @@ t.is(json.encode(build.report(result)):match('^{"status":"success","message":"EI
 local first = fs.read(result.eif)
 t.is(run(dir, { builder = "podman" }).pcrs, result.pcrs, "through podman: the same")
 t.is(fs.read(result.eif), first, "byte for byte")
+t.ok(fs.read(fs.join(top, "log")):find("build in TMPDIR=" .. dir:gsub("%p", "%%%0") .. "/out/%.ev%-cage%-%x+/tmp\n"),
+  "what it leaves when interrupted goes with our folder")
 fs.write(fs.join(dir, ".dockerignore"), "*.md")
 run(dir, { builder = "podman" })
 t.is(fs.read(fs.join(top, "ignored")):match("^[^\n]*\n[^\n]*\n[^\n]*"), "*.md\ncage.toml\nkey.pem",
