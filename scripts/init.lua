@@ -179,11 +179,13 @@ return function(ctx)
   if not ok then return nil, err.new(dir_err.code, "--output: " .. dir_err.message, { exit = 73 }) end
   local pair, pair_err = signing(opts, dir)
   if not pair then return nil, pair_err end
-  if v.dockerfile ~= DEFAULT_DOCKERFILE then v.dockerfile = from_dir(v.dockerfile, dir) end
+  if opts.file then v.dockerfile = from_dir(opts.file, dir) end
   v.cert_path, v.key_path = from_dir(pair.cert_path, dir), from_dir(pair.key_path, dir)
   if pair.made or pair.kept then v.cert_path, v.key_path = "cert.pem", "key.pem" end
   local written, write_err = fs.write(path, file_text(v), { mode = 420 })
   if not written then return nil, err.new(write_err.code, write_err.message, { exit = 73 }) end
+  local unlanded = config.unlanded(checked)
+  if unlanded then ctx.ui.warn((unlanded.message:gsub("^.-: ", "")) .. ": `ev-cage build` will refuse it") end
   report(ctx, v, path, id, pair)
   return 0
 end

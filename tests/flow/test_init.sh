@@ -30,6 +30,11 @@ run ev init --name full --debug --egress --egress-ports 443,465,5432 --egress-de
     --trusted_headers X-A,X-B --healthcheck /h --desired_replicas 3 -o .
 check 'every option of the original is taken' exits 0
 check 'they are in the file' bash -c 'grep -q "^debug = true" cage.toml && grep -q "5432" cage.toml && grep -q "b.com" cage.toml && grep -q "^api_key_auth = false" cage.toml && grep -q "desired_replicas" cage.toml'
+check 'and what this release lacks is said at once' says '^warning: this release has no egress.enabled'
+mkdir sub; run ev init --name x -f ./Dockerfile -o sub
+check 'a Dockerfile that is named is found from the folder of cage.toml' grep -q '^dockerfile = "../Dockerfile"' sub/cage.toml
+run ev init --name x -o sub2
+check 'the default one is beside it' grep -q '^dockerfile = "./Dockerfile"' sub2/cage.toml
 run ev init
 check 'init without a name' fails_with 64 'name'
 
