@@ -234,22 +234,26 @@ out:
 
 static int value(struct toml_parser *p, struct ev_toml *node);
 
-/* The table that a dotted key's next to last part means, made when it is not there. */
-static int dotted_step(struct toml_parser *p, struct ev_toml **table, ev_slice key, size_t at)
+/* The table that a part of a path (not the last) means, made when it is not there: EV_TOML_DOTTED by a
+ * key, which extends only what keys made; EV_TOML_IMPLIED by a header, which passes through every table
+ * that is no value, and means the last of [[...]]. */
+static int step(struct toml_parser *p, struct ev_toml **table, ev_slice key, size_t at, enum ev_toml_form made)
 {
     struct ev_toml *node = find(p->doc, *table, key);
     int rc;
 
     if (!node) {
-        rc = child_new(p, *table, key, at, &node);
-        if (rc < 0)
+        if ((rc = child_new(p, *table, key, at, &node)) < 0)
             return rc;
         node->type = EV_TOML_TABLE;
-        node->form = EV_TOML_DOTTED;
-    } else if (node->type != EV_TOML_TABLE || node->form != EV_TOML_DOTTED) {
+        node->form = made;
+    }
+    if (made == EV_TOML_IMPLIED && node->form == EV_TOML_TABLES)
+        node = node->last;
+    if (node->type != EV_TOML_TABLE ||
+        (made == EV_TOML_IMPLIED ? node->form == EV_TOML_VALUE : node->form != EV_TOML_DOTTED))
         return toml_fail(p, at, EV_EPARSE, "\"%.*s\" is already set on line %u and cannot be extended",
                          key.n > 60 ? 60 : (int)key.n, (const char *)key.p, node->line);
-    }
     *table = node;
     return 0;
 }
@@ -263,7 +267,7 @@ static int pair(struct toml_parser *p, struct ev_toml *table, struct ev_toml **o
 
     EV_TRY(key_path(p, part, &n));
     for (size_t i = 0; i + 1 < n; i++)
-        EV_TRY(dotted_step(p, &table, part[i], at));
+        EV_TRY(step(p, &table, part[i], at, EV_TOML_DOTTED));
     node = find(p->doc, table, part[n - 1]);
     if (node)
         return toml_fail(p, at, EV_EPARSE, "set twice, first on line %u", node->line);
@@ -352,62 +356,28 @@ static int value(struct toml_parser *p, struct ev_toml *node)
 
 /* ---- [headers] ---- */
 
-/* One step of a header's path that is not the last. */
-static int header_step(struct toml_parser *p, struct ev_toml **table, ev_slice key, size_t at)
-{
-    struct ev_toml *node = find(p->doc, *table, key);
-    int rc;
-
-    if (!node) {
-        rc = child_new(p, *table, key, at, &node);
-        if (rc < 0)
-            return rc;
-        node->type = EV_TOML_TABLE;
-        node->form = EV_TOML_IMPLIED;
-    }
-    if (node->form == EV_TOML_TABLES)
-        node = node->last;
-    if (node->type != EV_TOML_TABLE || node->form == EV_TOML_VALUE)
-        return toml_fail(p, at, EV_EPARSE, "\"%.*s\" is already set on line %u and cannot be extended",
-                         key.n > 60 ? 60 : (int)key.n, (const char *)key.p, node->line);
-    *table = node;
-    return 0;
-}
-
-static int header_table(struct toml_parser *p, struct ev_toml *parent, ev_slice key, size_t at,
+/* The table that a header's last part opens: [table] itself, or a new element of [[tables]]. */
+static int header_table(struct toml_parser *p, struct ev_toml *parent, ev_slice key, size_t at, bool tables,
                         struct ev_toml **out)
 {
     struct ev_toml *node = find(p->doc, parent, key);
     int rc = 0;
 
-    if (node && node->form != EV_TOML_IMPLIED)
-        return toml_fail(p, at, EV_EPARSE, "defined twice, first on line %u", node->line);
+    if (node && node->form != (tables ? EV_TOML_TABLES : EV_TOML_IMPLIED))
+        return toml_fail(p, at, EV_EPARSE, tables ? "already set on line %u, and not as [[...]]"
+                                                  : "defined twice, first on line %u", node->line);
     if (!node)
         EV_TRY(child_new(p, parent, key, at, &node));
+    if (tables) {
+        node->type = EV_TOML_ARRAY;
+        node->form = EV_TOML_TABLES;
+        EV_TRY(child_new(p, node, (ev_slice){0}, at, &node));
+    }
     node->type = EV_TOML_TABLE;
     node->form = EV_TOML_HEADER;
     node->line = p->line;
     node->at = at;
     *out = node;
-out:
-    return rc;
-}
-
-static int header_tables(struct toml_parser *p, struct ev_toml *parent, ev_slice key, size_t at,
-                         struct ev_toml **out)
-{
-    struct ev_toml *node = find(p->doc, parent, key);
-    int rc = 0;
-
-    if (node && node->form != EV_TOML_TABLES)
-        return toml_fail(p, at, EV_EPARSE, "already set on line %u, and not as [[...]]", node->line);
-    if (!node)
-        EV_TRY(child_new(p, parent, key, at, &node));
-    node->type = EV_TOML_ARRAY;
-    node->form = EV_TOML_TABLES;
-    EV_TRY(child_new(p, node, (ev_slice){0}, at, out));
-    (*out)->type = EV_TOML_TABLE;
-    (*out)->form = EV_TOML_HEADER;
 out:
     return rc;
 }
@@ -426,8 +396,8 @@ static int header(struct toml_parser *p)
         return toml_fail(p, p->pos, EV_EPARSE, "\"%s\" was expected", tables ? "]]" : "]");
     p->pos += tables ? 2 : 1;
     for (size_t i = 0; i + 1 < n; i++)
-        EV_TRY(header_step(p, &t, part[i], at));
-    EV_TRY(tables ? header_tables(p, t, part[n - 1], at, &t) : header_table(p, t, part[n - 1], at, &t));
+        EV_TRY(step(p, &t, part[i], at, EV_TOML_IMPLIED));
+    EV_TRY(header_table(p, t, part[n - 1], at, tables, &t));
     p->section = t;
     t->section = t;
 out:

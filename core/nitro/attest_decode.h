@@ -30,7 +30,7 @@ struct ev_attest_parts {
 int ev_attest_decode(ev_slice doc, struct ev_attest_parts *parts, struct ev_attest *out,
                      struct ev_err *err) EV_MUST_USE;
 
-/* What the signature is over: ["Signature1", protected, h'', payload]. */
+/* What a COSE_Sign1 signature is over, a document's or an image's: ["Signature1", protected, h'', payload]. */
 int ev_attest_put_tbs(struct ev_buf *out, ev_slice protected_header, ev_slice payload) EV_MUST_USE;
 
 /* Fails with EV_EVERIFY and a reason; for attest*.c. */

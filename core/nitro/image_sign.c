@@ -4,6 +4,7 @@
  * payload is compared byte for byte with the one encoding that there is for a PCR0. */
 #include "codec/cbor.h"
 #include "crypto/digest.h"
+#include "nitro/attest_decode.h"
 #include "nitro/image_int.h"
 
 enum { ALG_ES256 = -7, ALG_ES384 = -35, ALG_ES512 = -36, PAYLOAD_MAX = 160, COSE_MAX = 1024, SIG_MAX = 132,
@@ -82,20 +83,6 @@ out:
     return rc;
 }
 
-/* Sig_structure: what the signature is over. */
-static int put_signed(struct ev_buf *b, ev_slice head, ev_slice payload)
-{
-    int rc;
-
-    EV_TRY(ev_cbor_put_array(b, 4));
-    EV_TRY(ev_cbor_put_text(b, "Signature1"));
-    EV_TRY(ev_cbor_put_bytes(b, head));
-    EV_TRY(ev_cbor_put_bytes(b, EV_LIT("")));
-    EV_TRY(ev_cbor_put_bytes(b, payload));
-out:
-    return rc;
-}
-
 static int put_cose(struct ev_buf *b, ev_slice head, ev_slice payload, ev_slice sig)
 {
     int rc;
@@ -136,7 +123,7 @@ int ev_image_signature(ev_slice cert_pem, const struct ev_key *key, const uint8_
     EV_TRY(alg_of(key, &alg, err));
     EV_TRY(put_protected(&head, alg));
     EV_TRY(put_payload(&payload, pcr0));
-    EV_TRY(put_signed(&tbs, ev_buf_slice(&head), ev_buf_slice(&payload)));
+    EV_TRY(ev_attest_put_tbs(&tbs, ev_buf_slice(&head), ev_buf_slice(&payload)));
     EV_TRY(ev_key_sign(key, ev_buf_slice(&tbs), sig, err));
     EV_TRY(put_cose(&cose, ev_buf_slice(&head), ev_buf_slice(&payload), ev_slice_of(sig, ev_key_sig_len(key))));
     rc = put_section(out, cert_pem, ev_buf_slice(&cose));
@@ -265,7 +252,7 @@ static int check_cose(ev_slice cose, const struct ev_key *key, const uint8_t pcr
                         "the algorithm is not the one of the certificate's curve", err));
     EV_TRY(put_payload(&want_payload, pcr0));
     EV_TRY(demand_equal(payload, &want_payload, "sign-pcr0", "the signature is over another image's PCR0", err));
-    EV_TRY(put_signed(&tbs, head, payload));
+    EV_TRY(ev_attest_put_tbs(&tbs, head, payload));
     rc = sig.n == ev_key_sig_len(key) ? ev_key_verify(key, ev_buf_slice(&tbs), sig, err) : EV_EVERIFY;
     if (rc < 0)
         rc = ev_fail_reason(err, EV_EVERIFY, "sign-signature", "the signature is not by the certificate's key");
