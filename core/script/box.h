@@ -1,5 +1,6 @@
 /* box.h — what the bindings of codec, crypto and nitro share: a byte buffer that Lua's collector owns
- * (so that nothing leaks when a push raises), and the certificate and key objects. */
+ * (so that nothing leaks when a push raises), fields of result tables, and the certificate and key
+ * objects. */
 #ifndef EV_SCRIPT_BOX_H
 #define EV_SCRIPT_BOX_H
 
@@ -10,6 +11,14 @@
 EV_MAY_RAISE struct ev_buf *ev_lua_push_buf(lua_State *L, size_t max);
 /* Pushes the content as a string and frees the buffer; returns 1. */
 EV_MAY_RAISE int ev_lua_return_buf(lua_State *L, struct ev_buf *b);
+
+/* Pushes the bytes as lower-case hex. */
+EV_MAY_RAISE void ev_lua_push_hex(lua_State *L, const uint8_t *p, size_t n);
+/* Sets a field of the table on the top; a NULL string leaves nil. */
+EV_MAY_RAISE void ev_lua_set_int(lua_State *L, const char *name, int64_t v);
+EV_MAY_RAISE void ev_lua_set_bool(lua_State *L, const char *name, bool v);
+EV_MAY_RAISE void ev_lua_set_str(lua_State *L, const char *name, const char *v);
+EV_MAY_RAISE void ev_lua_set_buf(lua_State *L, const char *name, const struct ev_buf *b);
 
 /* The classes of certificates and keys; may be called again. */
 EV_MAY_RAISE void ev_lua_crypto_classes(lua_State *L);

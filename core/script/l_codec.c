@@ -13,38 +13,9 @@
 
 enum { JSON_DEPTH = 64, TEXT_MAX = 64 << 20 };
 
-static const char BUF_MT[] = "ev.buf";
 static const char ARRAY_MT[] = "ev.json.array";
 static const char ORDERED_MT[] = "ev.json.ordered";
 static char null_mark;
-
-/* --- the buffer box -------------------------------------------------------------------------- */
-
-static int buf_gc(lua_State *L)
-{
-    ev_buf_wipe(luaL_checkudata(L, 1, BUF_MT));
-    return 0;
-}
-
-struct ev_buf *ev_lua_push_buf(lua_State *L, size_t max)
-{
-    struct ev_buf *b = lua_newuserdatauv(L, sizeof *b, 0);
-
-    ev_buf_init(b, max);
-    if (luaL_newmetatable(L, BUF_MT)) {
-        lua_pushcfunction(L, buf_gc);
-        lua_setfield(L, -2, "__gc");
-    }
-    lua_setmetatable(L, -2);
-    return b;
-}
-
-int ev_lua_return_buf(lua_State *L, struct ev_buf *b)
-{
-    lua_pushlstring(L, ev_buf_str(b), b->n);
-    ev_buf_fini(b);
-    return 1;
-}
 
 static int fail(lua_State *L, int code, const char *text)
 {
@@ -493,25 +464,21 @@ static int l_toml_edit(lua_State *L)
     return ev_lua_return_buf(L, out);
 }
 
-static int l_toml_string(lua_State *L)
+/* text in, what `put` writes out */
+static int encode(lua_State *L, int (*put)(struct ev_buf *, ev_slice), const char *failed)
 {
     ev_slice s = ev_lua_check_slice(L, 1);
     struct ev_buf *out = ev_lua_push_buf(L, TEXT_MAX);
-    int rc = ev_toml_put_string(out, s);
+    int rc = put(out, s);
 
-    return rc < 0 ? fail(L, rc, "not a TOML string") : ev_lua_return_buf(L, out);
+    return rc < 0 ? fail(L, rc, failed) : ev_lua_return_buf(L, out);
 }
+
+static int l_toml_string(lua_State *L) { return encode(L, ev_toml_put_string, "not a TOML string"); }
 
 /* --- text -------------------------------------------------------------------------------------- */
 
-static int l_hex(lua_State *L)
-{
-    ev_slice s = ev_lua_check_slice(L, 1);
-    struct ev_buf *out = ev_lua_push_buf(L, TEXT_MAX);
-    int rc = ev_hex_put(out, s);
-
-    return rc < 0 ? fail(L, rc, "hex") : ev_lua_return_buf(L, out);
-}
+static int l_hex(lua_State *L) { return encode(L, ev_hex_put, "hex"); }
 
 static int l_unhex(lua_State *L)
 {
@@ -525,14 +492,7 @@ static int l_unhex(lua_State *L)
     return ev_lua_return_buf(L, out);
 }
 
-static int l_base64(lua_State *L)
-{
-    ev_slice s = ev_lua_check_slice(L, 1);
-    struct ev_buf *out = ev_lua_push_buf(L, TEXT_MAX);
-    int rc = ev_base64_put(out, s);
-
-    return rc < 0 ? fail(L, rc, "base64") : ev_lua_return_buf(L, out);
-}
+static int l_base64(lua_State *L) { return encode(L, ev_base64_put, "base64"); }
 
 /* unbase64(text, lax) → bytes | nil, err */
 static int l_unbase64(lua_State *L)

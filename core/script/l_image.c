@@ -20,15 +20,7 @@ static bool watch_step(void *ctx, const char *step, uint64_t done, uint64_t tota
 
 static void hex_field(lua_State *L, const char *name, const uint8_t *p, size_t n)
 {
-    static const char digit[] = "0123456789abcdef";
-    luaL_Buffer b;
-    char *out = luaL_buffinitsize(L, &b, n * 2);
-
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digit[p[i] >> 4];
-        out[2 * i + 1] = digit[p[i] & 15];
-    }
-    luaL_pushresultsize(&b, n * 2);
+    ev_lua_push_hex(L, p, n);
     lua_setfield(L, -2, name);
 }
 
@@ -44,31 +36,6 @@ static void pcrs_field(lua_State *L, const struct ev_pcrs *pcrs)
         hex_field(L, name, pcrs->value[i], EV_PCR_LEN);
     }
     lua_setfield(L, -2, "pcrs");
-}
-
-static void int_field(lua_State *L, const char *name, uint64_t v)
-{
-    lua_pushinteger(L, (lua_Integer)v);
-    lua_setfield(L, -2, name);
-}
-
-static void bool_field(lua_State *L, const char *name, bool v)
-{
-    lua_pushboolean(L, v);
-    lua_setfield(L, -2, name);
-}
-
-static void str_field(lua_State *L, const char *name, const char *v)
-{
-    if (!v) return;
-    lua_pushstring(L, v);
-    lua_setfield(L, -2, name);
-}
-
-static void buf_field(lua_State *L, const char *name, const struct ev_buf *b)
-{
-    lua_pushlstring(L, ev_buf_str(b), b->n);
-    lua_setfield(L, -2, name);
 }
 
 static void list_field(lua_State *L, const char *name, char **list)
@@ -109,10 +76,10 @@ static int config_finish(lua_State *L, struct ev_job *j)
     list_field(L, "entrypoint", i->entrypoint);
     list_field(L, "cmd", i->cmd);
     list_field(L, "env", i->env);
-    str_field(L, "workdir", i->workdir);
-    str_field(L, "user", i->user);
-    str_field(L, "architecture", i->architecture);
-    str_field(L, "id", i->id);
+    ev_lua_set_str(L, "workdir", i->workdir);
+    ev_lua_set_str(L, "user", i->user);
+    ev_lua_set_str(L, "architecture", i->architecture);
+    ev_lua_set_str(L, "id", i->id);
     lua_newtable(L);
     for (size_t k = 0; k < i->n_ports; k++) {
         lua_pushinteger(L, i->ports[k]);
@@ -168,8 +135,8 @@ static int build_finish(lua_State *L, struct ev_job *j)
     if (b->rc < 0) return ev_lua_fail(L, &j->err);
     lua_newtable(L);
     pcrs_field(L, &r->pcrs);
-    int_field(L, "size", r->size);
-    int_field(L, "files", r->files);
+    ev_lua_set_int(L, "size", (int64_t)r->size);
+    ev_lua_set_int(L, "files", (int64_t)r->files);
     hex_field(L, "kernel_sha384", r->kernel_sha384, sizeof r->kernel_sha384);
     hex_field(L, "runtime_sha384", r->runtime_sha384, sizeof r->runtime_sha384);
     hex_field(L, "cmdline_sha384", r->cmdline_sha384, sizeof r->cmdline_sha384);
@@ -264,9 +231,9 @@ static void sections_field(lua_State *L, const struct ev_image_info *i)
     lua_newtable(L);
     for (size_t k = 0; k < i->n_sections && k < EV_COUNT(i->section); k++) {
         lua_newtable(L);
-        int_field(L, "type", i->section[k].type);
-        int_field(L, "offset", i->section[k].offset);
-        int_field(L, "size", i->section[k].size);
+        ev_lua_set_int(L, "type", i->section[k].type);
+        ev_lua_set_int(L, "offset", i->section[k].offset);
+        ev_lua_set_int(L, "size", i->section[k].size);
         lua_rawseti(L, -2, (lua_Integer)k + 1);
     }
     lua_setfield(L, -2, "sections");
@@ -279,17 +246,17 @@ static int describe_finish(lua_State *L, struct ev_job *j)
 
     if (d->rc < 0) return ev_lua_fail(L, &j->err);
     lua_newtable(L);
-    int_field(L, "version", i->version);
-    int_field(L, "flags", i->flags);
-    int_field(L, "crc", i->crc);
-    bool_field(L, "crc_ok", i->crc_ok);
-    bool_field(L, "is_signed", i->is_signed);
-    bool_field(L, "signature_ok", i->signature_ok);
-    str_field(L, "signature_error", i->signature_error);
-    str_field(L, "warning", i->warning);
+    ev_lua_set_int(L, "version", i->version);
+    ev_lua_set_int(L, "flags", i->flags);
+    ev_lua_set_int(L, "crc", i->crc);
+    ev_lua_set_bool(L, "crc_ok", i->crc_ok);
+    ev_lua_set_bool(L, "is_signed", i->is_signed);
+    ev_lua_set_bool(L, "signature_ok", i->signature_ok);
+    ev_lua_set_str(L, "signature_error", i->signature_error);
+    ev_lua_set_str(L, "warning", i->warning);
     pcrs_field(L, &i->pcrs);
-    buf_field(L, "metadata", &i->metadata);
-    buf_field(L, "cmdline", &i->cmdline);
+    ev_lua_set_buf(L, "metadata", &i->metadata);
+    ev_lua_set_buf(L, "cmdline", &i->cmdline);
     sections_field(L, i);
     if (i->cert) {
         *ev_lua_box_cert(L) = ev_cert_ref(i->cert);
@@ -306,14 +273,17 @@ static void describe_fini(struct ev_job *j)
     ev_free(d->path);
 }
 
-static int l_image_describe(lua_State *L)
+/* A job about the image at this path. */
+static int start_describe(lua_State *L, void (*work)(struct ev_job *), int (*finish)(lua_State *, struct ev_job *))
 {
     const char *path = luaL_checkstring(L, 1);
-    struct describe_job *d = ev_job_new(L, sizeof *d, describe_work, describe_finish, describe_fini);
+    struct describe_job *d = ev_job_new(L, sizeof *d, work, finish, describe_fini);
 
     d->path = ev_strdup(path);
     return ev_job_start(L, &d->job);
 }
+
+static int l_image_describe(lua_State *L) { return start_describe(L, describe_work, describe_finish); }
 
 static void layout_work(struct ev_job *j)
 {
@@ -332,14 +302,7 @@ static int layout_finish(lua_State *L, struct ev_job *j)
     return 1;
 }
 
-static int l_image_check_layout(lua_State *L)
-{
-    const char *path = luaL_checkstring(L, 1);
-    struct describe_job *d = ev_job_new(L, sizeof *d, layout_work, layout_finish, describe_fini);
-
-    d->path = ev_strdup(path);
-    return ev_job_start(L, &d->job);
-}
+static int l_image_check_layout(lua_State *L) { return start_describe(L, layout_work, layout_finish); }
 
 void ev_lua_add_image(lua_State *L)
 {

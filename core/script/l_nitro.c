@@ -128,69 +128,31 @@ static void read_expect(lua_State *L, int t, struct ev_expect *e)
 
 /* --- reports ----------------------------------------------------------------------------------- */
 
-static void push_hex(lua_State *L, const uint8_t *p, size_t n)
-{
-    static const char digit[] = "0123456789abcdef";
-    luaL_Buffer b;
-    char *out = luaL_buffinitsize(L, &b, n * 2);
-
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digit[p[i] >> 4];
-        out[2 * i + 1] = digit[p[i] & 15];
-    }
-    luaL_pushresultsize(&b, n * 2);
-}
-
 /* → {[0] = "hex", ...} */
 static void push_pcrs(lua_State *L, const struct ev_pcrs *pcrs)
 {
     lua_newtable(L);
     for (int i = 0; i < EV_PCR_COUNT; i++) {
         if (!(pcrs->present >> i & 1)) continue;
-        push_hex(L, pcrs->value[i], EV_PCR_LEN);
+        ev_lua_push_hex(L, pcrs->value[i], EV_PCR_LEN);
         lua_rawseti(L, -2, i);
     }
-}
-
-static void set_bytes(lua_State *L, const char *name, bool has, const struct ev_buf *b)
-{
-    if (!has) return;
-    lua_pushlstring(L, ev_buf_str(b), b->n);
-    lua_setfield(L, -2, name);
-}
-
-static void set_int(lua_State *L, const char *name, int64_t v)
-{
-    lua_pushinteger(L, v);
-    lua_setfield(L, -2, name);
-}
-
-static void set_bool(lua_State *L, const char *name, bool v)
-{
-    lua_pushboolean(L, v);
-    lua_setfield(L, -2, name);
-}
-
-static void set_str(lua_State *L, const char *name, const char *v)
-{
-    lua_pushstring(L, v);
-    lua_setfield(L, -2, name);
 }
 
 static void push_report(lua_State *L, const struct ev_attest *a)
 {
     lua_newtable(L);
-    set_str(L, "module_id", a->module_id);
-    set_str(L, "digest", a->digest);
-    set_int(L, "timestamp", a->timestamp_ms);
+    ev_lua_set_str(L, "module_id", a->module_id);
+    ev_lua_set_str(L, "digest", a->digest);
+    ev_lua_set_int(L, "timestamp", a->timestamp_ms);
     push_pcrs(L, &a->pcrs);
     lua_setfield(L, -2, "pcrs");
-    set_bytes(L, "user_data", a->has_user_data, &a->user_data);
-    set_bytes(L, "nonce", a->has_nonce, &a->nonce);
-    set_bytes(L, "public_key", a->has_public_key, &a->public_key);
-    set_bool(L, "debug", a->debug);
-    set_int(L, "not_before", a->not_before_ms);
-    set_int(L, "not_after", a->not_after_ms);
+    if (a->has_user_data) ev_lua_set_buf(L, "user_data", &a->user_data);
+    if (a->has_nonce) ev_lua_set_buf(L, "nonce", &a->nonce);
+    if (a->has_public_key) ev_lua_set_buf(L, "public_key", &a->public_key);
+    ev_lua_set_bool(L, "debug", a->debug);
+    ev_lua_set_int(L, "not_before", a->not_before_ms);
+    ev_lua_set_int(L, "not_after", a->not_after_ms);
 }
 
 struct attest_box { struct ev_attest a; };
@@ -382,14 +344,14 @@ static int connect_continue(lua_State *L, int status, lua_KContext ctx)
     if (op->rc < 0) {
         ev_lua_fail(L, op->verdict.code < 0 ? &op->verdict : &op->err);
         push_report(L, &op->report);
-        set_bool(L, "judged", op->judged);
+        ev_lua_set_bool(L, "judged", op->judged);
         return 3;
     }
     op->stream = NULL;
     ev_lua_push_stream(L, s);
     push_report(L, &op->report);
-    set_bytes(L, "peer_spki", true, &op->spki);
-    set_bytes(L, "document", true, &op->doc);
+    ev_lua_set_buf(L, "peer_spki", &op->spki);
+    ev_lua_set_buf(L, "document", &op->doc);
     return 2;
 }
 
