@@ -22,6 +22,17 @@
         }                                                                     \
     } while (0)
 
+/* dir/name; good for the next 63 calls. */
+__attribute__((unused)) static const char *fixture_path(const char *dir, const char *name)
+{
+    static char path[64][512];
+    static int turn;
+
+    turn = (turn + 1) % 64;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
+    return path[turn];
+}
+
 /* One ustar header; `type` '0' file, '1' hard link, '2' symlink, '3' char, '4' block, '5' dir, '6' fifo. */
 struct tar_entry {
     const char *name, *link, *data;

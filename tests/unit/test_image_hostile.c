@@ -14,15 +14,7 @@
 
 static char *dir;
 
-static const char *in_dir(const char *name)
-{
-    static char path[64][512];
-    static int turn;
-
-    turn = (turn + 1) % 64;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
-    return path[turn];
-}
+static const char *in_dir(const char *name) { return fixture_path(dir, name); }
 
 static void put(struct ev_buf *b, const char *name, uint32_t mode, uint32_t nlink, const char *body)
 {

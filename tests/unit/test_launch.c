@@ -4,7 +4,6 @@
 #include "role/launch.h"
 
 #include "net/tls.h"
-#include "nitro/attest.h"
 #include "nitro/image.h"
 #include "nitro/nsm_sim.h"
 #include "nitro/ramdisk.h"
@@ -12,6 +11,7 @@
 
 #include <sys/file.h>
 
+#include "attested.h"
 #include "image_fixture.h"
 #include "probe.h"
 #include "selffiles.h"
@@ -228,29 +228,14 @@ static void tls_done(void *ctx, struct ev_stream *s, const struct ev_err *err)
 static int accept_peer(void *ctx, const struct ev_cert *leaf, struct ev_err *err)
 {
     struct run *r = ctx;
-    struct ev_buf doc = EV_BUF_INIT(EV_ATTEST_DOC_MAX), spki = EV_BUF_INIT(4096);
-    struct ev_trust trust = { &r->root, 1, true };
-    struct ev_expect want = { .sets = &pcrs, .n_sets = 1, .allow_debug = false, .has_user_data = true };
+    struct ev_expect want = { .sets = &pcrs, .n_sets = 1, .at_ms = (int64_t)time(NULL) * 1000 };
     struct ev_attest got;
-    struct ev_key *key = NULL;
-    struct timespec t;
-    int rc;
+    int rc = attested_leaf(leaf, r->root, want, &got, err);
 
-    memset(&got, 0, sizeof(got));
-    clock_gettime(CLOCK_REALTIME, &t);
-    want.at_ms = t.tv_sec * 1000;
-    EV_TRY(ev_attest_from_cert(leaf, &doc, err));
-    EV_TRY(ev_cert_key(leaf, &key, err));
-    EV_TRY(ev_key_spki(key, &spki, err));
-    want.user_data = ev_buf_slice(&spki);
-    EV_TRY(ev_attest_verify(ev_buf_slice(&doc), &trust, &want, &got, err));
-    snprintf(r->verdict, sizeof(r->verdict), "verified, PCR16 %s",
-             got.pcrs.present >> 16 & 1 ? "present" : "absent");
-out:
+    if (rc >= 0)
+        snprintf(r->verdict, sizeof(r->verdict), "verified, PCR16 %s",
+                 got.pcrs.present >> 16 & 1 ? "present" : "absent");
     ev_attest_fini(&got);
-    ev_key_free(key);
-    ev_buf_fini(&doc);
-    ev_buf_fini(&spki);
     return rc;
 }
 

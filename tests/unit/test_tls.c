@@ -66,16 +66,13 @@ static void big_certificate(void)
 static void silent_client(void)
 {
     struct link l, m;
-    struct ev_stream *a, *b;
+    struct ev_stream *a;
     uint64_t before = ev_rt_now_ms(rt);
 
     link_init(&l);
     link_init(&m);
     l.sc.handshake_timeout_ms = 1500;
-    stream_pair(&a, &b);
-    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
-        abort();
-    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    a = link_serve(&l);
     link_run(&m);
     OK(m.c.s && m.s.s && l.s.opened == 0, "a silent client holds nobody");
     OK(turn_until(rt, &l.s.opened), "and is dropped");
@@ -106,13 +103,10 @@ static void silent_server(void)
 static void garbage(const void *p, size_t n, bool close_after)
 {
     struct link l;
-    struct ev_stream *a, *b;
+    struct ev_stream *a;
 
     link_init(&l);
-    stream_pair(&a, &b);
-    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
-        abort();
-    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    a = link_serve(&l);
     if (ev_stream_write(a, ev_slice_of(p, n)) < 0)
         abort();
     if (close_after)

@@ -124,14 +124,11 @@ static void foreign_client(int version, const char *ciphers, bool good, const ch
     for (int round = 0; round < (good ? 2 : 1); round++) {
         struct link l;
         struct foreign f;
-        struct ev_stream *a, *b;
+        struct ev_stream *a;
         uint8_t x[32];
 
         link_init(&l);
-        stream_pair(&a, &b);
-        if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
-            abort();
-        ev_tls_accept(l.ctx, b, seen_done, &l.s);
+        a = link_serve(&l);
         foreign_open(&f, a, version, ciphers, session);
         turn_until(rt, &l.s.opened);
         OK(good == (l.s.s != NULL), "%s: %s", what, good ? "spoken" : "refused");
@@ -162,13 +159,10 @@ static void notify_without_fin(void)
 {
     struct link l;
     struct foreign f;
-    struct ev_stream *a, *b;
+    struct ev_stream *a;
 
     link_init(&l);
-    stream_pair(&a, &b);
-    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
-        abort();
-    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    a = link_serve(&l);
     foreign_open(&f, a, TLS1_3_VERSION, NULL, NULL);
     turn_until(rt, &l.s.opened);
     turn_until(rt, &f.done);
@@ -240,14 +234,11 @@ static void renegotiation(void)
 {
     struct link l;
     struct foreign f;
-    struct ev_stream *a, *b;
+    struct ev_stream *a;
     int before;
 
     link_init(&l);
-    stream_pair(&a, &b);
-    if (ev_tls_server_new(&l.sc, &l.ctx, NULL) < 0)
-        abort();
-    ev_tls_accept(l.ctx, b, seen_done, &l.s);
+    a = link_serve(&l);
     foreign_open(&f, a, TLS1_2_VERSION, NULL, NULL);
     turn_until(rt, &l.s.opened);
     turn_until(rt, &f.done);
