@@ -19,14 +19,6 @@ local function each_command(spec, fn)
   walk(spec, {})
 end
 
-local function sub_names(node)
-  local list = {}
-  for _, c in ipairs(node.commands or {}) do
-    if not c.hidden then list[#list + 1] = c.name end
-  end
-  return list
-end
-
 local function visible(options)
   local list = {}
   for _, o in ipairs(options or {}) do
@@ -63,10 +55,10 @@ local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 -- `help` completes to commands, other commands to what their first word is.
 local function word_kind(spec, node)
-  if node.commands then return table.concat(sub_names(node), " ") end
+  if node.commands then return table.concat(cli.command_names(node), " ") end
   local arg = node.args and node.args[1]
   if not arg then return "" end
-  if node.name == "help" then return table.concat(sub_names(spec), " ") end
+  if node.name == "help" then return table.concat(cli.command_names(spec), " ") end
   return value_kind(arg)
 end
 
@@ -203,7 +195,7 @@ local function fish(spec)
   for _, o in ipairs(visible(spec.options)) do out[#out + 1] = fish_option(spec, o) end
   each_command(spec, function(node, path)
     local condition = fish_condition(path)
-    local subs = sub_names(node)
+    local subs = cli.command_names(node)
     local inside = condition
     if #path > 0 and #subs > 0 then
       inside = condition .. "; and not __fish_seen_subcommand_from " .. table.concat(subs, " ")

@@ -38,7 +38,8 @@ function M.find(spec, path)
   return node
 end
 
-local function names(node)
+--- Names of the commands below this one, but for hidden ones.
+function M.command_names(node)
   local list = {}
   for _, c in ipairs(node.commands or {}) do
     if not c.hidden then list[#list + 1] = c.name end
@@ -70,7 +71,7 @@ local function unknown_option(p, word)
 end
 
 local function unknown_command(p, word)
-  local near = text.nearest(word, names(p.node))
+  local near = text.nearest(word, M.command_names(p.node))
   local hint = near and table.concat({ p.spec.name, table.unpack(p.path) }, " ") .. " " .. near
   return usage(p, ("unknown command '%s'"):format(word), hint)
 end
