@@ -25,7 +25,8 @@
 #include "nitro/nsm_sim.h"
 #include "role/launch_sim.h"
 
-enum { BOOT_MS = 90000, END_MS = 15000, CONSOLE_CHUNK = 4096, CONSOLE_RETRY_MS = 20, LAST_WORDS = 64, WHY_LEN = 512 };
+enum { BOOT_MS = 90000, END_MS = 15000, CONSOLE_CHUNK = 4096, CONSOLE_RETRY_MS = 20, LAST_WORDS = 64, WHY_LEN = 512,
+       EXIT_CODE_MAX = 255 };
 
 struct ev_launch {
     struct ev_rt *rt;
@@ -138,17 +139,24 @@ static void stop_watching(struct ev_launch *l)
     }
 }
 
-/* The enclave's own words, if it could still send them (CONTRACT: "exit code=N signal=N reason=…"). */
+/* The enclave's own words, if it could still send them (CONTRACT: "exit code=N signal=N reason=…"). They
+ * become our exit code and a line on a terminal: a report that no runtime makes is not heard, and no
+ * control character. */
 static void read_report(struct ev_launch *l, int *code, int *signum, char why[WHY_LEN])
 {
     const char *line = ev_twin_report(l->twin), *reason;
     int c = 0, s = 0;
 
-    if (sscanf(line, "exit code=%d signal=%d", &c, &s) != 2 || !(reason = strstr(line, "reason=")))
+    if (sscanf(line, "exit code=%3d signal=%2d", &c, &s) != 2 || !(reason = strstr(line, " reason=")))
+        return;
+    if (c < 0 || c > EXIT_CODE_MAX || s < 0 || s >= NSIG)
         return;
     *code = c;
     *signum = s;
-    snprintf(why, WHY_LEN, "%.*s", (int)strcspn(reason + 7, "\n"), reason + 7);
+    snprintf(why, WHY_LEN, "%.*s", (int)strcspn(reason + 8, "\n"), reason + 8);
+    for (char *p = why; *p; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+            *p = '?';
 }
 
 static void child_ended(void *ctx, int events)
@@ -346,6 +354,7 @@ static int spawn(struct ev_launch *l, const struct ev_launch_conf *conf, uint64_
     if ((l->pid_fd = (int)syscall(SYS_pidfd_open, l->pid, 0)) < 0)
         rc = ev_fail_errno(err, "watch the enclave");
     EV_TRY(rc);
+    EV_TRY(ev_janitor_watch(&l->janitor, l->pid, err));
     watch_all(l, &e, conf);
 out:
     close_ends(&e);

@@ -15,7 +15,7 @@
 
 #define EV_SIM_CHILD_NAME "ev-cage-simulator-child"
 
-enum { EV_SIM_EIF_FD = 5, EV_SIM_IDS = 65536 };
+enum { EV_SIM_EIF_FD = 5, EV_SIM_IDS = 65536, EV_SIM_TASKS = 16384 };
 
 /* argument: the size of the root's tmpfs in bytes, decimal. */
 void ev_sim_child_main(const char *argument) __attribute__((noreturn));
@@ -27,9 +27,11 @@ struct ev_sim_spawn {
 /* → pid of the child, which waits for nothing any more. */
 int ev_sim_spawn(const struct ev_sim_spawn *s, struct ev_err *err) EV_MUST_USE;
 
-/* The janitor removes the sockets in the folder and the folder if we die without ev_janitor_stop. */
+/* The janitor kills the enclave and removes the sockets in the folder and the folder if we die without
+ * ev_janitor_stop. */
 struct ev_janitor { int pid, pipe; };
 int ev_janitor_start(const char *dir, int dir_fd, struct ev_janitor *out, struct ev_err *err) EV_MUST_USE;
+int ev_janitor_watch(const struct ev_janitor *j, int pid, struct ev_err *err) EV_MUST_USE;   /* at most once */
 void ev_janitor_stop(struct ev_janitor *j);
 /* Sockets in it, then the folder; nothing else is ever removed. System calls only. */
 void ev_sim_remove_sockets(int dir_fd);

@@ -2,11 +2,14 @@
  *
  * As root, ids 0..65535 of the enclave become a high range of the host that nobody uses, so that
  * root inside is nobody outside. As an ordinary user newuidmap does the same from /etc/subuid; where
- * that is not set up, only one id exists inside and an image with another USER cannot start. */
+ * that is not set up, only one id exists inside and an image with another USER cannot start. Root in a
+ * container without high ids has one, too: nobody's. Never its own: whoever is uid 0 outside may write
+ * /proc/sys/kernel/core_pattern from any user namespace. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <grp.h>
+#include <linux/keyctl.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -25,7 +29,7 @@
 
 extern char **environ;
 
-enum { SAFE_FD = 20, SUBID_MAX = 1 << 20, BASES = 4096, GO = 'g' };
+enum { SAFE_FD = 20, SUBID_MAX = 1 << 20, BASES = 4096, NOBODY = 65534, GO = 'g' };
 #define BASE_FIRST UINT32_C(0x70000000)
 
 /* --- in the child: system calls only until execve --------------------------------------------- */
@@ -33,6 +37,19 @@ enum { SAFE_FD = 20, SUBID_MAX = 1 << 20, BASES = 4096, GO = 'g' };
 static int keep(int fd)
 {
     return fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, SAFE_FD);
+}
+
+/* What a namespace does not divide: the caller's session keyring, whose keys the image could read, and
+ * the number of processes, which a fork bomb would take from the whole machine. */
+static void let_go(void)
+{
+    struct rlimit tasks = { EV_SIM_TASKS, EV_SIM_TASKS }, had;
+
+    if (getrlimit(RLIMIT_NPROC, &had) < 0 || (had.rlim_max > EV_SIM_TASKS && setrlimit(RLIMIT_NPROC, &tasks) < 0))
+        _exit(74);
+    /* A kernel without keys, or a sandbox around us that forbids them, forbids them to the image, too. */
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
+        _exit(74);
 }
 
 static void child(const struct ev_sim_spawn *s, int go, char *size)
@@ -47,6 +64,7 @@ static void child(const struct ev_sim_spawn *s, int go, char *size)
     syscall(SYS_setgroups, 0, NULL);                /* refused where only one id is mapped: none then */
     if (syscall(SYS_setresgid, 0, 0, 0) < 0 || syscall(SYS_setresuid, 0, 0, 0) < 0)
         _exit(71);
+    let_go();
     for (size_t i = 0; i < EV_COUNT(from); i++)
         if ((from[i] = keep(from[i])) < 0)
             _exit(72);
@@ -90,11 +108,12 @@ out:
 
 static int map_single(int pid, struct ev_err *err)
 {
+    bool root = geteuid() == 0;
     char uid[64], gid[64];
     int rc;
 
-    snprintf(uid, sizeof(uid), "0 %u 1\n", (unsigned)geteuid());
-    snprintf(gid, sizeof(gid), "0 %u 1\n", (unsigned)getegid());
+    snprintf(uid, sizeof(uid), "0 %u 1\n", root ? NOBODY : (unsigned)geteuid());
+    snprintf(gid, sizeof(gid), "0 %u 1\n", root ? NOBODY : (unsigned)getegid());
     EV_TRY(write_proc(pid, "setgroups", "deny"));
     EV_TRY(write_proc(pid, "uid_map", uid));
     EV_TRY(write_proc(pid, "gid_map", gid));
@@ -237,10 +256,26 @@ void ev_sim_remove_dir(int dir_fd, const char *path)
     rmdir(path);
 }
 
+/* Its pid comes once it runs, its end as the end of the pipe; anything else means: not needed. */
+static void janitor_wait(int dir_fd, const char *path, int pipe_fd)
+{
+    int enclave = -1, pid = 0;
+    ssize_t n = read(pipe_fd, &pid, sizeof(pid));
+
+    if (n == (ssize_t)sizeof(pid)) {
+        enclave = (int)syscall(SYS_pidfd_open, pid, 0);
+        n = read(pipe_fd, &pid, sizeof(pid));
+    }
+    if (n != 0)
+        return;
+    if (enclave >= 0)                               /* its PDEATHSIG does the same, unless it took that off */
+        syscall(SYS_pidfd_send_signal, enclave, SIGKILL, NULL, 0);
+    ev_sim_remove_dir(dir_fd, path);
+}
+
 static void janitor(int dir_fd, const char *path, int pipe_fd)
 {
     sigset_t all;
-    char byte;
 
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);             /* Ctrl-C goes to the whole foreground group */
@@ -250,8 +285,7 @@ static void janitor(int dir_fd, const char *path, int pipe_fd)
     dup2(dir_fd, 0);
     dup2(pipe_fd, 1);
     close_range(2, ~0U, 0);                         /* holds nobody's pipe open */
-    if (read(1, &byte, 1) == 0)
-        ev_sim_remove_dir(0, path);
+    janitor_wait(0, path, 1);
     _exit(0);
 }
 
@@ -272,6 +306,13 @@ int ev_janitor_start(const char *dir, int dir_fd, struct ev_janitor *out, struct
         close(p[1]), p[1] = -1;
     out->pipe = p[1];
     return rc;
+}
+
+int ev_janitor_watch(const struct ev_janitor *j, int pid, struct ev_err *err)
+{
+    int rc = ev_write_all(j->pipe, &pid, sizeof(pid));
+
+    return rc < 0 ? ev_fail(err, rc, "janitor: %s", ev_err_text(rc)) : 0;
 }
 
 void ev_janitor_stop(struct ev_janitor *j)
