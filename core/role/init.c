@@ -55,13 +55,14 @@ static const struct mount_row {
     const char *target, *type, *data;
     unsigned long flags;
     bool optional;              /* a user namespace forbids it (EPERM); the launcher prepared the rest */
+    bool machine;               /* not in the simulator: it would be this machine's, and outlive us */
 } mount_rows[] = {
-    { "/dev", "devtmpfs", NULL, MS_NOSUID | MS_NOEXEC, true },
-    { "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, false },
-    { "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, false },
-    { "/run", "tmpfs", "mode=0755", MS_NOSUID | MS_NODEV | MS_NOEXEC, false },
-    { "/tmp", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV | MS_NOEXEC, false },
-    { "/sys/fs/cgroup", "cgroup2", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, true },
+    { "/dev", "devtmpfs", NULL, MS_NOSUID | MS_NOEXEC, true, false },
+    { "/proc", "proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, false, false },
+    { "/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, false, false },
+    { "/run", "tmpfs", "mode=0755", MS_NOSUID | MS_NODEV | MS_NOEXEC, false, false },
+    { "/tmp", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV | MS_NOEXEC, false, false },
+    { "/sys/fs/cgroup", "cgroup2", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, true, true },
 };
 
 static int mount_one(const struct mount_row *m, struct ev_err *err)
@@ -96,7 +97,8 @@ int ev_init_mounts(struct ev_err *err)
 
     EV_TRY(enter_clone_of_root(err));
     for (size_t i = 0; i < EV_COUNT(mount_rows); i++)
-        EV_TRY(mount_one(&mount_rows[i], err));
+        if (!mount_rows[i].machine || !ev_init_simulated())
+            EV_TRY(mount_one(&mount_rows[i], err));
 out:
     return rc;
 }
