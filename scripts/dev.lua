@@ -62,13 +62,13 @@ local function follow_console(ctx, console)
     held = held .. data
     local from = 1
     for line, after in held:gmatch("([^\n]*)\n()") do
-      io.stderr:write(ctx.ui.colour("cyan", "cage | ", 2), (line:gsub("\r$", "")), "\n")
+      io.stderr:write(ctx.ui.colour("cyan", "cage | ", 2), text.printable((line:gsub("\r$", ""))), "\n")
       from = after
     end
     held = held:sub(from)
     if #held > LINE_MAX then held = "" end
   end
-  if held ~= "" then io.stderr:write("cage | ", held, "\n") end
+  if held ~= "" then io.stderr:write("cage | ", text.printable(held), "\n") end
 end
 
 -- One question to the in-enclave health agent.
@@ -94,8 +94,8 @@ local function wait_healthy(run, addr, seconds)
     task.sleep(0.1)
   end
   return nil, err.new("ETIMEDOUT", ("the cage was not healthy within %g s%s"):format(seconds,
-    last and ": " .. text.trim(last) or ""), { exit = 75, hint = "does the app listen on its port, and does "
-    .. "its healthcheck path answer 2xx?" })
+    last and ": " .. text.printable(text.trim(last)) or ""), { exit = 75,
+    hint = "does the app listen on its port, and does its healthcheck path answer 2xx?" })
 end
 
 -- One request through TLS; false while the data plane cannot reach the app.

@@ -11,6 +11,16 @@ function M.trim(s)
   return (s:gsub("^%s+", ""):gsub("%s+$", ""))
 end
 
+-- A line of somebody else's for a terminal: colours pass and end with it, other control characters do not
+-- (they could retitle it, write to its clipboard, or hide what follows).
+function M.printable(s)
+  local n
+  s = s:gsub("\194[\128-\159]", "?"):gsub("[\0-\8\10-\26\28-\31\127]", "?")
+  s, n = s:gsub("\27%[([%d;]*)m", "\0[%1m")
+  s = s:gsub("\27", "?"):gsub("%z", "\27")
+  return n > 0 and s .. "\27[0m" or s
+end
+
 -- "a, b,,c" → {"a", "b", "c"}
 ---@param s string
 ---@param separator? string one character, default ","
