@@ -36,7 +36,8 @@ static int mount_dev(int root, struct ev_err *err)
 {
     static const struct ev_mount_option small[] = { { "mode", "0755" }, { "size", "256k" }, { "nr_inodes", "512" },
                                                     { NULL, NULL } };
-    static const struct ev_mount_option shared[] = { { "mode", "1777" }, { NULL, NULL } };
+    static const struct ev_mount_option shared[] = { { "mode", "1777" }, { "size", "256m" }, { "nr_inodes", "65536" },
+                                                     { NULL, NULL } };
     int dev = -1, fd = -1, rc;
 
     EV_TRY(dev = ev_mount_on(root, "dev", "tmpfs", small, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, err));
@@ -71,12 +72,10 @@ static int hidden_source(mode_t mode, struct ev_err *err)
 {
     static const struct ev_mount_option empty[] = { { "mode", "0555" }, { "size", "4k" }, { "nr_inodes", "2" },
                                                     { NULL, NULL } };
-    int fd;
 
     if (S_ISDIR(mode))
         return ev_mount_new("tmpfs", empty, LOCKED | MOUNT_ATTR_RDONLY, err);
-    fd = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    return fd < 0 ? ev_fail_errno(err, "clone /dev/null") : fd;
+    return ev_mount_clone_node("/dev/null", err);
 }
 
 /* A read-only copy of the very thing, to lie over it. */

@@ -60,6 +60,20 @@ static const struct { const char *name, *to; } links[] = {
     { "fd", "/proc/self/fd" }, { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
     { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" } };
 
+int ev_mount_clone_node(const char *path, struct ev_err *err)
+{
+    struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
+    int fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), rc;
+
+    if (fd < 0)
+        return ev_fail_errno(err, "clone %s", path);
+    if (mount_setattr(fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
+        return fd;
+    rc = ev_fail_errno(err, "make %s read-only", path);
+    close(fd);
+    return rc;
+}
+
 /* Clones one file of the runtime's /dev onto an empty file: in a user namespace nodes cannot be made. */
 static int bind_node(int dev, const char *name, struct ev_err *err)
 {
@@ -68,10 +82,8 @@ static int bind_node(int dev, const char *name, struct ev_err *err)
 
     snprintf(from, sizeof(from), "/dev/%s", name);
     EV_TRY(file = ev_root_open(dev, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666, EV_ROOT_NO_LINKS));
-    if ((tree = open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
-        rc = -errno;
-    else
-        rc = ev_mount_attach(tree, file, from, NULL);
+    EV_TRY(tree = ev_mount_clone_node(from, NULL));
+    EV_TRY(ev_mount_attach(tree, file, from, NULL));
 out:
     if (file >= 0)
         close(file);

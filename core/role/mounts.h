@@ -14,6 +14,9 @@ int ev_mount_attach(int mount_fd, int target_fd, const char *what, struct ev_err
 /* New file system on the real directory root/name (rootfs.h). → fd, usable as a directory. */
 int ev_mount_on(int root, const char *name, const char *type, const struct ev_mount_option *opt, unsigned attr,
                 struct ev_err *err) EV_MUST_USE;
+/* A device node, not yet anywhere, as a read-only mount: it can be read and written, but its mode and
+ * owner are not this mount's to change, whoever has it. */
+int ev_mount_clone_node(const char *path, struct ev_err *err) EV_MUST_USE;
 /* null zero full random urandom tty and the links fd stdin stdout stderr ptmx in the folder `dev`;
  * nodes are bound from /dev where a user namespace forbids mknod. */
 int ev_mount_nodes(int dev, struct ev_err *err) EV_MUST_USE;

@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
@@ -239,6 +240,100 @@ static long probe_inherited(void)
         left += fcntl(fd, F_GETFD) >= 0;
     return left > 0 ? 0 : (errno = EBADF, -1);
 }
+/* → 0 when any family but unix, inet, inet6 and netlink opens. */
+static long probe_families(void)
+{
+    for (int family = 0; family < 256; family++)
+        for (int type = 1; type <= 6; type++)
+            if (family != AF_UNIX && family != AF_INET && family != AF_INET6 && family != AF_NETLINK &&
+                socket(family, type, 0) >= 0)
+                return 0;
+    return -1;
+}
+static long probe_netlinks(void)
+{
+    for (int protocol = 1; protocol < 64; protocol++)
+        if (socket(AF_NETLINK, SOCK_RAW, protocol) >= 0) return 0;
+    return -1;
+}
+static long probe_sock_packet(void) { return socket(AF_INET, SOCK_PACKET, htons(3)); }
+static long probe_fspick(void) { return syscall(433, -100, "/", 0); }
+static long probe_move_mount(void) { return syscall(429, -100, "/tmp", -100, "/dev", 0); }
+static long probe_mount_setattr(void) { unsigned long a[4] = { 0 }; return syscall(442, -100, "/proc/sys", 0, a, 32); }
+static long probe_open_tree_attr(void)
+{
+    unsigned long a[4] = { 0 };
+
+    return syscall(467, -100, "/", 1, a, 32);
+}
+static long probe_ns1(void) { return open("/proc/1/ns/mnt", O_RDONLY); }
+static long probe_cwd1(void) { return open("/proc/1/cwd", O_RDONLY | O_DIRECTORY); }
+static long probe_task1(void) { return open("/proc/1/task/1/mem", O_RDONLY); }
+static long probe_map_files1(void)
+{
+    DIR *d = opendir("/proc/1/map_files");
+
+    errno = EACCES;
+    while (d) {
+        struct dirent *e = readdir(d);
+
+        if (!e) break;
+        if (e->d_name[0] != '.') return 0;
+    }
+    return -1;
+}
+static long probe_maps1(void)
+{
+    char b[8];
+    int fd = open("/proc/1/maps", O_RDONLY);
+
+    return fd < 0 ? -1 : read(fd, b, sizeof(b)) > 0 ? 0 : (errno = EACCES, -1);
+}
+/* It answers 0 and does nothing; were PID 1 to end, so would we. */
+static long probe_kill1(void)
+{
+    for (int i = 0; i < 2; i++) {
+        kill(1, i == 0 ? SIGKILL : SIGSTOP);
+        usleep(20000);
+    }
+    return kill(1, 0) == 0 ? (errno = EPERM, -1) : 0;
+}
+static long probe_new_privs(void) { return prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0); }
+static long probe_core_limit(void)
+{
+    struct rlimit r = { 1, RLIM_INFINITY };
+
+    return setrlimit(RLIMIT_CORE, &r);
+}
+static long probe_capset(void)
+{
+    unsigned head[2] = { 0x20080522, 0 }, data[6] = { 0xffffffff, 0xffffffff, 0, 0, 0, 0 };
+
+    return syscall(SYS_capset, head, data);
+}
+static long probe_lo_address(void)
+{
+    struct ifreq r;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    memset(&r, 0, sizeof(r));
+    memcpy(r.ifr_name, "lo", 3);
+    r.ifr_addr.sa_family = AF_INET;
+    return fd < 0 ? -1 : ioctl(fd, SIOCSIFADDR, &r);
+}
+/* What lies over a hidden file is the runtime's (in the simulator the machine's) /dev/null. */
+static long probe_chmod_cover(void) { return chmod("/proc/interrupts", 0666); }
+static long probe_chown_cover(void) { return chown("/proc/interrupts", 0, 0); }
+static long probe_device_entropy(void)
+{
+    int pool[3] = { 8, 4, 0 }, fd = open("/dev/urandom", O_RDWR);
+
+    return fd < 0 ? -1 : ioctl(fd, 0x40085203, pool);           /* RNDADDENTROPY */
+}
+static long probe_release_agent(void)
+{
+    return mkdir("/tmp/cg", 0700) < 0 && errno != EEXIST ? -1 : mount("cgroup", "/tmp/cg", "cgroup", 0, "memory");
+}
 #if defined(__x86_64__)
 static long probe_int80(void)
 {
@@ -328,6 +423,26 @@ static int probe_writable(const char *dir, int depth)
     return n;
 }
 
+/* Sockets that somebody has before the app makes any: the runtime's would be in this network, too. */
+static int probe_sockets(const char *path, const char *of_interest)
+{
+    char line[512];
+    FILE *f = fopen(path, "r");
+    int n = 0;
+
+    while (f && fgets(line, sizeof(line), f)) n += !of_interest || strstr(line, of_interest);
+    if (f) fclose(f);
+    return of_interest ? n : n - 1;
+}
+
+static int probe_bounded(const char *path, unsigned long long bytes, unsigned long long files)
+{
+    struct statvfs v;
+
+    return statvfs(path, &v) == 0 && v.f_blocks > 0 && (unsigned long long)v.f_blocks * v.f_frsize <= bytes &&
+           v.f_files > 0 && v.f_files <= files;
+}
+
 static void probe_works(void)
 {
     struct rlimit core;
@@ -356,10 +471,15 @@ static void probe_works(void)
     probe_expect(probe_file_has("/etc/hosts", host), "/etc/hosts names it");
     probe_expect(syscall(SYS_personality, 0xffffffffL) >= 0, "asking for the personality");
     probe_expect(unshare(CLONE_FS) == 0, "unshare without a namespace");
+    probe_expect(probe_bounded("/dev/shm", 256 << 20, 65536), "/dev/shm is bounded");
+    probe_expect(probe_bounded("/dev", 256 << 10, 512), "/dev is bounded");
 }
 
 static int probe_main(void)
 {
+    probe_expect(probe_sockets("/proc/net/tcp", NULL) == 0 && probe_sockets("/proc/net/tcp6", NULL) <= 0 &&
+                 probe_sockets("/proc/net/udp", NULL) == 0, "no socket of the runtime on the loopback");
+    probe_expect(probe_sockets("/proc/net/unix", "@") == 0, "no abstract socket of the runtime");
     REFUSED("socket(AF_VSOCK)", vsock);
     REFUSED("socket(AF_VSOCK) with junk in the upper half", vsock_high);
     REFUSED("socketpair(AF_VSOCK)", vsock_pair);
@@ -435,6 +555,27 @@ static int probe_main(void)
     REFUSED("TIOCSTI with junk in the upper half", tiocsti_high);
     REFUSED("a higher priority", nice);
     REFUSED("inherited descriptors", inherited);
+    REFUSED("any other family of sockets", families);
+    REFUSED("any other netlink", netlinks);
+    REFUSED("SOCK_PACKET", sock_packet);
+    REFUSED("fspick", fspick);
+    REFUSED("move_mount", move_mount);
+    REFUSED("mount_setattr", mount_setattr);
+    REFUSED("open_tree_attr", open_tree_attr);
+    REFUSED("/proc/1/ns/mnt", ns1);
+    REFUSED("/proc/1/cwd", cwd1);
+    REFUSED("/proc/1/task/1/mem", task1);
+    REFUSED("/proc/1/map_files", map_files1);
+    REFUSED("/proc/1/maps", maps1);
+    REFUSED("kill PID 1", kill1);
+    REFUSED("no_new_privs off", new_privs);
+    REFUSED("core dumps on", core_limit);
+    REFUSED("all capabilities", capset);
+    REFUSED("another address for lo", lo_address);
+    REFUSED("chmod of what covers /proc/interrupts", chmod_cover);
+    REFUSED("chown of what covers /proc/interrupts", chown_cover);
+    REFUSED("RNDADDENTROPY", device_entropy);
+    REFUSED("a cgroup hierarchy of its own", release_agent);
 #if defined(__x86_64__)
     REFUSED("int 0x80", int80);
     REFUSED("x32 system call", x32);
