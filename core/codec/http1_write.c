@@ -26,10 +26,26 @@ static const ev_slice no_trailers[] = {
     EV_WORD("date"), EV_WORD("location"), EV_WORD("www-authenticate"),
 };
 
+/* Gateways of CGI and WSGI cannot tell '_' from '-', nor cases. */
+static uint8_t fold(uint8_t c)
+{
+    return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
+static bool same_name(ev_slice a, ev_slice b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (fold(a.p[i]) != fold(b.p[i]))
+            return false;
+    return true;
+}
+
 static bool among(ev_slice name, const ev_slice *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (ev_http1_same(name, list[i]))
+        if (same_name(name, list[i]))
             return true;
     return false;
 }
@@ -39,7 +55,7 @@ static bool starts(ev_slice name, const char *word)
 {
     size_t n = strlen(word);
 
-    return name.n >= n && ev_http1_is(ev_slice_of(name.p, n), word);
+    return name.n >= n && same_name(ev_slice_of(name.p, n), ev_slice_str(word));
 }
 
 /* Does a Connection field of this head name it? */
@@ -57,22 +73,6 @@ static bool nominated(const struct ev_http1_head *h, ev_slice name)
         if (ev_http1_lists(value, word))
             return true;
     return false;
-}
-
-/* Gateways of CGI and WSGI cannot tell '_' from '-', nor cases. */
-static uint8_t fold(uint8_t c)
-{
-    return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? c | 0x20 : c;
-}
-
-static bool same_name(ev_slice a, ev_slice b)
-{
-    if (a.n != b.n)
-        return false;
-    for (size_t i = 0; i < a.n; i++)
-        if (fold(a.p[i]) != fold(b.p[i]))
-            return false;
-    return true;
 }
 
 static bool replaced(ev_slice name, const struct ev_http1_edit *e)

@@ -288,7 +288,7 @@ static void test_writer(void)
     h = read_one(EV_HTTP1_REQUEST, "POST http://h/a?b HTTP/1.1\r\nHOST: h\r\nConnection: X-Hop, cookie, close\r\n"
                  "x-hop: 1\r\n"
                  "Cookie: c\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nProxy: evil\r\nTE: trailers\r\nAPI_Key: k\r\n"
-                 "api-key: k\r\nX_Ctx: 9\r\nx-ctx: 8\r\nTrailer: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+                 "api-key: k\r\nContent_Length: 9\r\nTRANSFER_encoding: gzip\r\nX_Ctx: 9\r\nx-ctx: 8\r\nTrailer: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
                  "Transfer-Encoding: chunked\r\nA:   b \r\nA: c\r\nExpect: 100-continue\r\n\r\n");
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
     SAME(ev_buf_str(&out), "POST /a?b HTTP/1.1\r\nHOST: h\r\nCookie: c\r\nTrailer: t\r\nA: b\r\nA: c\r\nx-ctx: 1\r\n"
@@ -318,7 +318,9 @@ static void test_trailers(void)
     struct ev_http1_field f[] = { { EV_LIT("X-Sum"), EV_LIT("1") }, { EV_LIT("Content-Length"), EV_LIT("9") },
                                   { EV_LIT("API-key"), EV_LIT("k") }, { EV_LIT("x-forwarded-proto"), EV_LIT("http") },
                                   { EV_LIT("Transfer-Encoding"), EV_LIT("x") },
-                                      { EV_LIT("grpc-status"), EV_LIT("0") } };
+                                  { EV_LIT("API_key"), EV_LIT("k") }, { EV_LIT("X_Forwarded_For"), EV_LIT("1") },
+                                  { EV_LIT("x_evervault-cage_ctx"), EV_LIT("1") },
+                                  { EV_LIT("grpc-status"), EV_LIT("0") } };
     struct ev_buf out = EV_BUF_INIT(1 << 16);
 
     OK(ev_http1_put_chunk(&out, 0x1a2b) == 0 && ev_http1_put_last(&out, f, EV_COUNT(f)) == 0, "writes");
