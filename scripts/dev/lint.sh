@@ -10,7 +10,7 @@ ours() { git ls-files -- "$@" | xargs -r ls -1d 2>/dev/null; }
 finding 'layer rule' "$(scripts/dev/layers.sh | grep -A8 '^not ok')"
 finding 'lines over 120 columns' "$(ours 'core/*.[ch]' 'core/**/*.[ch]' 'tests/*.[ch]' 'lua/**/*.lua' 'scripts/*.lua' |
     grep -v '^tests/golden' | xargs -r awk 'length($0) > 120 { print FILENAME ":" FNR }')"
-finding 'files over 700 lines' "$(ours 'core/*.[ch]' 'core/**/*.[ch]' 'lua/**/*.lua' 'scripts/*.lua' |
+finding 'files over 700 lines' "$(ours '*.c' '*.h' '*.lua' '*.sh' '*.py' | grep -v '^tests/golden' |
     xargs -r wc -l | awk '$2 != "total" && $1 > 700 { print $2 " (" $1 ")" }')"
 finding 'tabs or trailing blanks' "$(ours '*.c' '*.h' '*.lua' '*.sh' | grep -v '^tests/golden' | xargs -r grep -nP '\t|[ ]+$' | head -20)"
 finding 'functions that have no bound' "$(ours 'core/*.[ch]' 'core/**/*.[ch]' | xargs -r grep -nE '\b(strcpy|strcat|sprintf|vsprintf|gets|strtok|system|popen)\(')"
