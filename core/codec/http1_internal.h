@@ -1,5 +1,5 @@
-/* http1_internal.h — between the reader (http1.c: bytes, llhttp, bodies) and the rules for what a
- * head says (http1_fields.c). */
+/* http1_internal.h — between the reader (http1.c: bytes, llhttp, bodies), the rules for what a head says
+ * (http1_fields.c) and the writer (http1_write.c). */
 #ifndef EV_CODEC_HTTP1_INTERNAL_H
 #define EV_CODEC_HTTP1_INTERNAL_H
 

@@ -1,4 +1,4 @@
-/* ossl.h — what the files that may include OpenSSL share: core/crypto itself and core/net/tls.c. */
+/* ossl.h — what the files that may include OpenSSL share: core/crypto itself and core/net/tls*.c. */
 #ifndef EV_CRYPTO_OSSL_H
 #define EV_CRYPTO_OSSL_H
 

@@ -1,4 +1,4 @@
-/* tls_internal.h — what tls.c (connections) and tls_ctx.c (settings) share. */
+/* tls_internal.h — what tls.c (connections), tls_wire.c (their bytes) and tls_ctx.c (settings) share. */
 #ifndef EV_NET_TLS_INTERNAL_H
 #define EV_NET_TLS_INTERNAL_H
 

@@ -1,7 +1,8 @@
 /* attest_decode.h — an attestation document taken apart, before any cryptography.
  *
- * Between attest_decode.c and attest.c (and the fuzzer and tests). Nothing that comes out of here
- * is to be believed: only ev_attest_verify says that. */
+ * Between attest_decode.c and attest.c; the limits and what is signed also for those who write such
+ * documents (nsm_sim.c, image_sign.c). Nothing that comes out of here is to be believed: only
+ * ev_attest_verify says that. */
 #ifndef EV_NITRO_ATTEST_DECODE_H
 #define EV_NITRO_ATTEST_DECODE_H
 

@@ -1,10 +1,12 @@
 /* image_int.h — what the files of core/nitro/image_*.c share. Not for others.
  *
- *   image_oci     a container image's configuration and layers     ┐
+ *   image_oci     a container image's manifest and layers          ┐
+ *   image_config  what it says about itself                        │
  *   image_tree    a tree of files in memory                        │
  *   image_merge   layers → tree → the entries of ramdisk 2         ├─ image_build
  *   image_pump    reads once, hashes on two threads, CRC, writes   │
- *   image_sign    the signature section                            ┘
+ *   image_sign    the signature section                            │
+ *   image_pack    sections into a file, whole or not at all        ┘
  *   image_describe, image_layout, image_unpack: the way back
  */
 #ifndef EV_NITRO_IMAGE_INT_H

@@ -1,7 +1,7 @@
 /* launch.h — the launcher interface (DESIGN §5); sim first, qemu and nitro later.
  *
  * The launcher owns the NSM simulator, the twin sockets and the child; it closes everything at
- * ev_launch_stop, and a janitor process removes what is left should the launcher itself be killed. */
+ * ev_launch_close, and a janitor process removes what is left should the launcher itself be killed. */
 #ifndef EV_ROLE_LAUNCH_H
 #define EV_ROLE_LAUNCH_H
 

@@ -1,4 +1,5 @@
-/* state.h — what state.c, task.c, job.c and l_task.c share and other bindings do not need.
+/* state.h — the inside of a Lua state, shared by state.c, task.c, job.c and run.c, and by bindings that
+ * need more than script.h gives (the host behind a state, seconds as milliseconds).
  *
  * One `struct ev_lua` per lua_State; it is the state's allocator context, so every coroutine finds
  * it without touching a stack. A task's coroutine has the task in its extra space; the main thread's

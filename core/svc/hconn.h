@@ -1,4 +1,4 @@
-/* hconn.h — one client's connection, from accept to its end; used by ingress.c only.
+/* hconn.h — one client's connection, from accept to its end; for the files of core/svc only.
  *
  *     HANDSHAKE -> HEAD -> judge -+-> REPLIED (our own answer) ---------+-> HEAD (next request)
  *                                 +-> CONNECT -> BODY -> ANSWER (app's) -+-> LINGER -> closed
@@ -6,8 +6,8 @@
  *                                   raw: +------> TUNNEL <--+ 101         TUNNEL -> closed
  *
  * hconn.c reads requests and passes them on, answer.c passes the app's answers back, reply.c makes
- * our own, tunnel.c hands both streams to a relay. A step that comes later (decrypt, log, PROXY v2) goes the
- * steps of on_head in hconn.c, or where these files call one another. */
+ * our own, tunnel.c hands both streams to a relay. A step that comes later (decrypt, log, PROXY v2) goes
+ * among the steps of on_head in hconn.c, or where these files call one another. */
 #ifndef EV_SVC_HCONN_H
 #define EV_SVC_HCONN_H
 

@@ -1,6 +1,7 @@
 /* ingress.h — vsock → TLS → HTTP/1.1 → api-key → app. No Lua, no uv.h.
  *
- * Streams both ways; memory per connection is bounded (64 KiB a direction plus a 32 KiB head).
+ * Streams both ways; memory per connection is bounded: a 32 KiB head, and a direction whose queue holds
+ * 64 KiB takes nothing more of its source, so a queue is that and one read.
  * Chunked bodies, trailers, Expect: 100-continue, pipelining (answers in order), Upgrade (WebSocket:
  * after a 101 both directions become a raw relay), keep-alive to both sides. Shaped so that decrypt,
  * HTTP/2, logging and PROXY v2 can be put between the steps (later issues). */
