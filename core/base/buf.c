@@ -116,13 +116,6 @@ int ev_buf_printf(struct ev_buf *b, const char *fmt, ...)
     return 0;
 }
 
-int ev_buf_put_u16be(struct ev_buf *b, uint16_t v)
-{
-    uint8_t d[2] = { (uint8_t)(v >> 8), (uint8_t)v };
-
-    return ev_buf_put(b, d, sizeof d);
-}
-
 int ev_buf_put_u32be(struct ev_buf *b, uint32_t v)
 {
     uint8_t d[4] = { (uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v };

@@ -28,7 +28,6 @@ int ev_buf_puts(struct ev_buf *b, const char *s) EV_MUST_USE;
 int ev_buf_putc(struct ev_buf *b, uint8_t c) EV_MUST_USE;
 int ev_buf_zero(struct ev_buf *b, size_t n) EV_MUST_USE;          /* n zero bytes */
 int ev_buf_printf(struct ev_buf *b, const char *fmt, ...) EV_PRINTF(2, 3) EV_MUST_USE;
-int ev_buf_put_u16be(struct ev_buf *b, uint16_t v) EV_MUST_USE;
 int ev_buf_put_u32be(struct ev_buf *b, uint32_t v) EV_MUST_USE;
 int ev_buf_put_u64be(struct ev_buf *b, uint64_t v) EV_MUST_USE;
 ev_slice ev_buf_slice(const struct ev_buf *b);

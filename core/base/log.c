@@ -38,11 +38,6 @@ void ev_log_set_fd(int fd)
     colour = false;
 }
 
-enum ev_level ev_log_level(void)
-{
-    return threshold;
-}
-
 /* Control bytes in a line could forge a second line or drive a terminal. */
 static void make_printable(char *s, size_t n)
 {

@@ -10,7 +10,6 @@ enum ev_level { EV_ERROR, EV_WARN, EV_INFO, EV_DEBUG };
 void ev_log_setup(void);                        /* reads EV_LOG and NO_COLOR; optional */
 void ev_log_set_level(enum ev_level level);
 void ev_log_set_fd(int fd);
-enum ev_level ev_log_level(void);
 void ev_log(enum ev_level level, const char *area, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -25,7 +25,6 @@ struct ev_rt *ev_lua_rt(lua_State *L);                              /* the proce
 EV_MAY_RAISE int ev_lua_fail(lua_State *L, const struct ev_err *err);
 EV_MAY_RAISE void ev_lua_push_err(lua_State *L, const struct ev_err *err);
 EV_MAY_RAISE ev_slice ev_lua_check_slice(lua_State *L, int arg);    /* string argument, borrowed */
-EV_MAY_RAISE ev_slice ev_lua_opt_slice(lua_State *L, int arg);      /* nil → {NULL, 0} */
 /* Fields of a table argument. Missing: NULL / fallback; wrong type: raises with the field's name. */
 EV_MAY_RAISE const char *ev_lua_field_str(lua_State *L, int table, const char *name);
 EV_MAY_RAISE ev_slice ev_lua_field_slice(lua_State *L, int table, const char *name);

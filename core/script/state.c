@@ -182,11 +182,6 @@ ev_slice ev_lua_check_slice(lua_State *L, int arg)
     return ev_slice_of(s, n);
 }
 
-ev_slice ev_lua_opt_slice(lua_State *L, int arg)
-{
-    return lua_isnoneornil(L, arg) ? ev_slice_of(NULL, 0) : ev_lua_check_slice(L, arg);
-}
-
 static int field_error(lua_State *L, const char *name, const char *want, int type)
 {
     return luaL_error(L, "field '%s': %s expected, got %s", name, want, lua_typename(L, type));
