@@ -139,7 +139,7 @@ static void stop_watching(struct ev_launch *l)
     }
 }
 
-/* The enclave's own words, if it could still send them (CONTRACT: "exit code=N signal=N reason=…"). They
+/* The enclave's own words, if it could still send them ("exit code=N signal=N reason=…"). They
  * become our exit code and a line on a terminal: a report that no runtime makes is not heard, and no
  * control character. */
 static void read_report(struct ev_launch *l, int *code, int *signum, char why[WHY_LEN])

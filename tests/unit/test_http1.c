@@ -288,7 +288,8 @@ static void test_writer(void)
     h = read_one(EV_HTTP1_REQUEST, "POST http://h/a?b HTTP/1.1\r\nHOST: h\r\nConnection: X-Hop, cookie, close\r\n"
                  "x-hop: 1\r\n"
                  "Cookie: c\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nProxy: evil\r\nTE: trailers\r\nAPI_Key: k\r\n"
-                 "api-key: k\r\nContent_Length: 9\r\nTRANSFER_encoding: gzip\r\nX_Ctx: 9\r\nx-ctx: 8\r\nTrailer: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+                 "api-key: k\r\nContent_Length: 9\r\nTRANSFER_encoding: gzip\r\nX_Ctx: 9\r\nx-ctx: 8\r\n"
+                 "Trailer: t\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
                  "Transfer-Encoding: chunked\r\nA:   b \r\nA: c\r\nExpect: 100-continue\r\n\r\n");
     OK(ev_http1_put_head(&out, h, &e) == 0, "writes");
     SAME(ev_buf_str(&out), "POST /a?b HTTP/1.1\r\nHOST: h\r\nCookie: c\r\nTrailer: t\r\nA: b\r\nA: c\r\nx-ctx: 1\r\n"
