@@ -250,6 +250,19 @@ static int open_eif(const char *path, struct ev_err *err)
     return ev_fail_errno(err, "copy %s", path);
 }
 
+/* The measurements are of one reading and the enclave runs another: a build in between must not come to
+ * run under the measurements of the one before. */
+static int unchanged(const char *path, const struct stat *before, struct ev_err *err)
+{
+    struct stat now;
+
+    if (stat(path, &now) == 0 && now.st_dev == before->st_dev && now.st_ino == before->st_ino &&
+        now.st_size == before->st_size && memcmp(&now.st_mtim, &before->st_mtim, sizeof(now.st_mtim)) == 0 &&
+        memcmp(&now.st_ctim, &before->st_ctim, sizeof(now.st_ctim)) == 0)
+        return 0;
+    return ev_fail_reason(err, EV_EVERIFY, "image-changed", "%s: was changed while it was read", path);
+}
+
 /* The folder of the twin sockets, ours alone: the lock tells a running launcher's from a dead one's. */
 static int open_dir(const char *dir, int *out, struct ev_err *err)
 {
@@ -296,7 +309,7 @@ static int start_nsm(struct ev_launch *l, const struct ev_launch_conf *conf, con
 
 struct ends { int nsm[2], vsock[2], console[2], eif; };
 
-static int make_ends(struct ends *e, const char *eif, struct ev_err *err)
+static int make_ends(struct ends *e, struct ev_err *err)
 {
     int rc = 0;
 
@@ -304,10 +317,7 @@ static int make_ends(struct ends *e, const char *eif, struct ev_err *err)
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, e->vsock) < 0 || pipe2(e->console, O_CLOEXEC) < 0 ||
         fcntl(e->console[0], F_SETFL, O_NONBLOCK) < 0)
         rc = ev_fail_errno(err, "descriptors of the enclave");
-    EV_TRY(rc);
-    EV_TRY(e->eif = open_eif(eif, err));
-out:
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 static void close_ends(struct ends *e)
@@ -341,13 +351,14 @@ static void watch_all(struct ev_launch *l, struct ends *e, const struct ev_launc
     l->boot_timer = ev_timer_start(l->rt, conf->boot_timeout_ms ? conf->boot_timeout_ms : BOOT_MS, false, boot_late, l);
 }
 
-static int spawn(struct ev_launch *l, const struct ev_launch_conf *conf, uint64_t bytes, struct ev_err *err)
+static int spawn(struct ev_launch *l, const struct ev_launch_conf *conf, int take_eif, uint64_t bytes,
+                 struct ev_err *err)
 {
-    struct ends e = { { -1, -1 }, { -1, -1 }, { -1, -1 }, -1 };
+    struct ends e = { { -1, -1 }, { -1, -1 }, { -1, -1 }, take_eif };
     struct ev_sim_spawn s;
     int rc;
 
-    EV_TRY(make_ends(&e, conf->eif_path, err));
+    EV_TRY(make_ends(&e, err));
     s = (struct ev_sim_spawn){ .console = e.console[1], .nsm = e.nsm[1], .vsock = e.vsock[1], .eif = e.eif,
                                .root_bytes = bytes };
     EV_TRY(l->pid = ev_sim_spawn(&s, err));
@@ -365,7 +376,8 @@ int ev_launch_sim(const struct ev_launch_conf *conf, struct ev_launch **out, str
 {
     struct ev_launch *l = ev_alloc(sizeof(*l));
     struct ev_image_info info;
-    int rc;
+    struct stat st;
+    int eif = -1, rc = 0;
 
     memset(&info, 0, sizeof(info));
     l->rt = conf->rt;
@@ -374,7 +386,12 @@ int ev_launch_sim(const struct ev_launch_conf *conf, struct ev_launch **out, str
     l->on_booted = conf->booted;
     l->on_exited = conf->exited;
     l->ctx = conf->ctx;
+    if (stat(conf->eif_path, &st) < 0)
+        rc = ev_fail_errno(err, "open %s", conf->eif_path);
+    EV_TRY(rc);
+    EV_TRY(eif = open_eif(conf->eif_path, err));
     EV_TRY(check_image(conf, &info, err));
+    EV_TRY(unchanged(conf->eif_path, &st, err));
     EV_TRY(open_dir(conf->dir, &l->dir_fd, err));
     l->dir = ev_strdup(conf->dir);
     EV_TRY(ev_janitor_start(l->dir, l->dir_fd, &l->janitor, err));
@@ -382,8 +399,10 @@ int ev_launch_sim(const struct ev_launch_conf *conf, struct ev_launch **out, str
         rc = ev_fail_errno(err, "console");
     EV_TRY(rc);
     EV_TRY(start_nsm(l, conf, &info, err));
-    EV_TRY(spawn(l, conf, root_bytes(&info), err));
+    EV_TRY(spawn(l, conf, take(&eif), root_bytes(&info), err));
 out:
+    if (eif >= 0)
+        close(eif);
     ev_image_info_fini(&info);
     if (rc < 0) {
         ev_err_wrap(err, "simulator");

@@ -9,7 +9,9 @@
 #include "nitro/ramdisk.h"
 #include "role/enclave.h"
 
+#include <poll.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 
 #include "attested.h"
 #include "image_fixture.h"
@@ -422,6 +424,37 @@ static void test_refused(void)
     OK(!r->l, "no such image: %s", err.msg);
 }
 
+/* Another image is put in its place once it was opened: it must not run as the first. */
+static void test_swapped(void)
+{
+    struct ev_err err = EV_ERR_INIT;
+    struct ev_buf eif = EV_BUF_INIT(1 << 30);
+    struct inotify_event event;
+    char path[512], other[512];
+    struct run *r;
+    int watch;
+    pid_t pid;
+
+    build("end.eif", "[\"/bin/probe\",\"--exit\",\"7\"]", "", true);
+    MUST(ev_file_read(in_work("serve.eif"), &eif, NULL));
+    snprintf(path, sizeof(path), "%s", in_work("bad.eif"));
+    snprintf(other, sizeof(other), "%s", in_work("end.eif"));
+    MUST(ev_file_write(path, ev_buf_slice(&eif), 0644, NULL));
+    MUST(watch = inotify_init1(IN_CLOEXEC));
+    MUST(inotify_add_watch(watch, path, IN_OPEN));
+    if ((pid = fork()) == 0) {
+        struct pollfd p = { watch, POLLIN, 0 };
+
+        _exit(poll(&p, 1, 20000) != 1 || read(watch, &event, sizeof(event)) < 0 || rename(other, path) < 0);
+    }
+    r = launch("bad.eif", true, false, true, &err);
+    waitpid(pid, NULL, 0);
+    close(watch);
+    ev_buf_fini(&eif);
+    if (!OK(r->code != 7, "an image that was exchanged meanwhile does not run as the one that was measured: %s", err.msg))
+        show(r);
+}
+
 /* Names of the runtime in the image: nothing comes of them. */
 static void test_links(void)
 {
@@ -625,6 +658,7 @@ int main(int argc, char **argv)
     build("serve.eif", "[\"probe\",\"--serve\"]", "", false);
     test_answer("root");
     test_refused();
+    test_swapped();
     test_probe();
     test_ends();
     test_links();
