@@ -114,7 +114,8 @@ static int map_single(int pid, struct ev_err *err)
 
     snprintf(uid, sizeof(uid), "0 %u 1\n", root ? NOBODY : (unsigned)geteuid());
     snprintf(gid, sizeof(gid), "0 %u 1\n", root ? NOBODY : (unsigned)getegid());
-    EV_TRY(write_proc(pid, "setgroups", "deny"));
+    if (!root)                                      /* who may keep his groups must be able to leave them */
+        EV_TRY(write_proc(pid, "setgroups", "deny"));
     EV_TRY(write_proc(pid, "uid_map", uid));
     EV_TRY(write_proc(pid, "gid_map", gid));
 out:

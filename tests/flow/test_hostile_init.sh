@@ -70,6 +70,7 @@ import ctypes, os, sys
 r, w = os.pipe()
 pid = os.fork()
 if pid == 0:
+    os.setgroups([0, 4])
     ctypes.CDLL(None).unshare(0x10000000)
     os.write(w, b"x")
     while open("/proc/self/uid_map").read() == "" or open("/proc/self/gid_map").read() == "": pass
@@ -82,9 +83,10 @@ PY
         >"$work/out" 2>"$work/err" </dev/null
     check 'in a container with few ids: it ran, or was refused' grep -aqE 'cage \| done|id map' "$work/err"
     check 'in a container with few ids: root inside is not its root' never 'ids: +0 +0 '
+    check 'in a container with few ids: nor has it groups' saw 'groups: 0$'
     check 'in a container with few ids: nothing of the host is open to it' never 'host: .*(OPEN|WORKED)'
 else
-    skip 4 'needs root'
+    skip 5 'needs root'
 fi
 
 # in a cgroup of the caller's own, as a session of systemd has: nothing of the cage stays in it
