@@ -1,4 +1,4 @@
-/* box.c — the byte buffer that Lua's collector owns, and fields of result tables. (The certificate and
+/* box.c — the byte buffer that Lua's collector owns, and fields of result tables, types. (The certificate and
  * key boxes are in l_crypto.c.) */
 #include "script/box.h"
 
@@ -65,4 +65,13 @@ void ev_lua_set_buf(lua_State *L, const char *name, const struct ev_buf *b)
 {
     lua_pushlstring(L, ev_buf_str(b), b->n);
     lua_setfield(L, -2, name);
+}
+
+void ev_lua_type(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
 }

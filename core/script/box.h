@@ -20,6 +20,9 @@ EV_MAY_RAISE void ev_lua_set_bool(lua_State *L, const char *name, bool v);
 EV_MAY_RAISE void ev_lua_set_str(lua_State *L, const char *name, const char *v);
 EV_MAY_RAISE void ev_lua_set_buf(lua_State *L, const char *name, const struct ev_buf *b);
 
+/* Makes the type of a userdata; its methods and metamethods are one table. May be called again. */
+EV_MAY_RAISE void ev_lua_type(lua_State *L, const char *name, const luaL_Reg *methods);
+
 /* The classes of certificates and keys; may be called again. */
 EV_MAY_RAISE void ev_lua_crypto_classes(lua_State *L);
 /* Box first, then acquire: pushes a userdata whose pointer is NULL and that frees what is put there. */

@@ -225,12 +225,5 @@ void ev_job_open_class(lua_State *L)
         { NULL, NULL }
     };
 
-    luaL_newmetatable(L, JOB_CLASS);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, job_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_cancel);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
+    ev_lua_class(L, JOB_CLASS, methods, job_gc, l_cancel);
 }

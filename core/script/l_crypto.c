@@ -398,15 +398,6 @@ static int cert_gc(lua_State *L)
     return 0;
 }
 
-static void make_type(lua_State *L, const char *name, const luaL_Reg *methods)
-{
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
 void ev_lua_crypto_classes(lua_State *L)
 {
     static const luaL_Reg key_methods[] = {
@@ -419,8 +410,8 @@ void ev_lua_crypto_classes(lua_State *L)
         { "signature", l_cert_signature }, { "key", l_cert_key }, { "__gc", cert_gc }, { NULL, NULL },
     };
 
-    make_type(L, KEY_MT, key_methods);
-    make_type(L, CERT_MT, cert_methods);
+    ev_lua_type(L, KEY_MT, key_methods);
+    ev_lua_type(L, CERT_MT, cert_methods);
 }
 
 int luaopen_ev_crypto(lua_State *L)

@@ -102,11 +102,7 @@ void ev_lua_add_evstr(lua_State *L)
     static const luaL_Reg methods[] = { { "encrypt", l_encrypt }, { "decrypt", l_decrypt }, { "__gc", app_gc },
                                         { NULL, NULL } };
 
-    luaL_newmetatable(L, APP_MT);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    ev_lua_type(L, APP_MT, methods);
     lua_pushcfunction(L, l_evapp);
     lua_setfield(L, -2, "evapp");
 }

@@ -128,21 +128,13 @@ static int l_stats(lua_State *L)
     return 3;
 }
 
-static void open_class(lua_State *L)
+void ev_net_open_forward(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "addr", l_addr }, { "close", l_close }, { "stats", l_stats }, { NULL, NULL }
     };
 
-    if (luaL_newmetatable(L, FORWARD_CLASS)) {
-        luaL_newlib(L, methods);
-        lua_setfield(L, -2, "__index");
-        lua_pushcfunction(L, l_close);
-        lua_setfield(L, -2, "__gc");
-        lua_pushcfunction(L, l_close);
-        lua_setfield(L, -2, "__close");
-    }
-    lua_setmetatable(L, -2);
+    ev_lua_class(L, FORWARD_CLASS, methods, l_close, l_close);
 }
 
 /* forward(listen_addr, connect_addr) → forward | nil, err */
@@ -156,7 +148,7 @@ int ev_net_forward(lua_State *L)
         return luaL_error(L, "%s", err.msg);
     f = lua_newuserdatauv(L, sizeof *f, 0);
     *f = (struct forward){ .rt = ev_lua_rt(L), .to = to };
-    open_class(L);
+    luaL_setmetatable(L, FORWARD_CLASS);
     if (ev_listen(f->rt, &at, accepted, f, &f->listener, &err) < 0)
         return ev_lua_fail(L, &err);
     return 1;

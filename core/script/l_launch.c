@@ -204,11 +204,7 @@ int luaopen_ev_launch(lua_State *L)
     };
 
     ev_lua_crypto_classes(L);
-    luaL_newmetatable(L, LAUNCH_MT);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    ev_lua_type(L, LAUNCH_MT, methods);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -591,19 +591,6 @@ static int l_listener_close(lua_State *L)
 
 /* --- the module ------------------------------------------------------------------------------- */
 
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, close);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
-}
-
 void ev_net_open_classes(lua_State *L)
 {
     static const luaL_Reg stream[] = {
@@ -616,9 +603,10 @@ void ev_net_open_classes(lua_State *L)
     };
     static const luaL_Reg none[] = { { NULL, NULL } };
 
-    make_class(L, STREAM_CLASS, stream, l_close);
-    make_class(L, LISTENER_CLASS, listener, l_listener_close);
-    make_class(L, OPEN_CLASS, none, opening_gc);
+    ev_lua_class(L, STREAM_CLASS, stream, l_close, l_close);
+    ev_lua_class(L, LISTENER_CLASS, listener, l_listener_close, l_listener_close);
+    ev_lua_class(L, OPEN_CLASS, none, opening_gc, opening_gc);
+    ev_net_open_forward(L);
 }
 
 int luaopen_ev_net(lua_State *L)

@@ -484,14 +484,7 @@ int luaopen_ev_proc(lua_State *L)
         { "next", l_next }, { "kill", l_kill }, { "pid", l_pid }, { "close", l_close }, { NULL, NULL }
     };
 
-    luaL_newmetatable(L, CHILD_CLASS);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
+    ev_lua_class(L, CHILD_CLASS, methods, l_close, l_close);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -233,6 +233,19 @@ bool ev_lua_field_bool(lua_State *L, int table, const char *name, bool fallback)
     return v;
 }
 
+void ev_lua_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc, lua_CFunction close)
+{
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, close);
+    lua_setfield(L, -2, "__close");
+    lua_pop(L, 1);
+}
+
 uint64_t ev_lua_ms(lua_State *L, lua_Number seconds)
 {
     const lua_Number year = 366.0 * 86400;

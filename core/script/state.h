@@ -45,6 +45,9 @@ EV_MAY_RAISE void ev_lua_objectify(lua_State *L, const char *traceback);
 /* "message\nstack traceback: ..." of the error object at idx; pushes a string. */
 EV_MAY_RAISE void ev_lua_push_report(lua_State *L, int idx);
 
+/* Makes the class of a userdata: methods behind __index, what the collector and `<close>` call. */
+EV_MAY_RAISE void ev_lua_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc,
+                               lua_CFunction close);
 /* Seconds of a script as milliseconds: rounded up, 0 to a year; NaN and negative raise. */
 EV_MAY_RAISE uint64_t ev_lua_ms(lua_State *L, lua_Number seconds);
 
@@ -57,7 +60,8 @@ void ev_task_open_class(lua_State *L);
 void ev_job_open_class(lua_State *L);
 void ev_jobs_cancel(struct ev_lua *h);
 void ev_net_open_classes(lua_State *L);
-int ev_net_forward(lua_State *L);       /* l_forward.c */
+void ev_net_open_forward(lua_State *L);  /* l_forward.c */
+int ev_net_forward(lua_State *L);
 /* The terminal's settings as they are now, and back to them; safe in a signal handler. */
 void ev_sys_save_terminal(int fd);
 void ev_sys_restore_terminal(void);

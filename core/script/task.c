@@ -471,12 +471,5 @@ void ev_task_open_class(lua_State *L)
         { "join", l_join }, { "cancel", l_cancel }, { "status", l_status }, { NULL, NULL }
     };
 
-    luaL_newmetatable(L, TASK_CLASS);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushcfunction(L, task_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushcfunction(L, l_cancel);
-    lua_setfield(L, -2, "__close");
-    lua_pop(L, 1);
+    ev_lua_class(L, TASK_CLASS, methods, task_gc, l_cancel);
 }
