@@ -451,7 +451,7 @@ static void test_swapped(void)
     waitpid(pid, NULL, 0);
     close(watch);
     ev_buf_fini(&eif);
-    if (!OK(r->code != 7, "an image that was exchanged meanwhile does not run as the one that was measured: %s", err.msg))
+    if (!OK(r->code != 7, "an image exchanged meanwhile does not run as the one that was measured: %s", err.msg))
         show(r);
 }
 
