@@ -104,6 +104,8 @@ start_dev() {
     local dir=$1 i
     shift
     port=$(free_port)
+    rm -f "$work/dev.out" "$work/dev.err"       # or the loop below reads what the last one said
+    : >"$work/dev.out"; : >"$work/dev.err"
     (cd "$dir" && exec "$EV_CAGE" dev --port "$port" --eif-path enclave.eif "$@") >"$work/dev.out" 2>"$work/dev.err" </dev/null &
     dev_pid=$!
     pids+=("$dev_pid")

@@ -123,7 +123,7 @@ for how in exit/0:0 exit/7:7 crash:134; do
     start_dev "$work/a"
     code -H "api-key: $key" "https://$host/${how%:*}" >/dev/null
     for _ in $(seq 100); do kill -0 "$dev_pid" 2>/dev/null || break; sleep 0.1; done
-    wait "$dev_pid"; rc=$?
+    kill -KILL "$dev_pid" 2>/dev/null; wait "$dev_pid"; rc=$?
     check "the app ends by /${how%:*}: dev leaves with ${how#*:}" exits "${how#*:}"
 done
 start_dev "$work/a"
