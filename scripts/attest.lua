@@ -43,7 +43,7 @@ local function expected(opts, cfg)
       return nil, err.new("ENOENT", opts.eif_path .. ": there is no such file", { exit = 66 })
     end
     local info, info_err = image.describe(opts.eif_path)
-    if not info then return nil, info_err:wrap(opts.eif_path) end
+    if not info then return nil, info_err end
     ok, e = attest.add_named(set, info.pcrs, opts.eif_path)
     if not ok then return nil, e end
     source = source and source .. " and " .. opts.eif_path or opts.eif_path

@@ -98,7 +98,7 @@ local function wait_healthy(run, addr, seconds)
     hint = "does the app listen on its port, and does its healthcheck path answer 2xx?" })
 end
 
--- One request through TLS; false while the data plane cannot reach the app.
+-- One request through TLS; false while the data plane cannot reach the app, or when the cage is gone.
 local function app_answers(c, trust)
   local s <close> = nitro.attest_connect { addr = c.addr, sni = c.host, trust = trust, timeout = 5,
     expect = { sets = {}, any_measurement = true, allow_debug = true } }
@@ -106,7 +106,7 @@ local function app_answers(c, trust)
   local ok = s:write(("GET / HTTP/1.1\r\nHost: %s\r\napi-key: %s\r\nUser-Agent: Evervault-Healthcheck-Agent\r\n"
     .. "Connection: close\r\n\r\n"):format(c.host, c.api_key))
   local answer = ok and http.parse_response(s, { max = 1 << 20 })
-  return not (answer and answer.status >= 500 and answer.body:find("Error requesting user process", 1, true))
+  return answer ~= nil and not (answer.status >= 500 and answer.body:find("Error requesting user process", 1, true))
 end
 
 -- Without a healthcheck path "healthy" does not mean that the app listens yet. Waits for that, a while.

@@ -77,7 +77,10 @@ static int ports_of(const struct ev_json *set, struct ev_image_config *c, struct
         char *end;
         unsigned long port = strtoul(key, &end, 10);
 
-        if (end == key || port < 1 || port > UINT16_MAX || (*end && strcmp(end, "/tcp") != 0))
+        if (end == key || port < 1 || port > UINT16_MAX || (*end && *end != '/'))
+            return ev_fail_reason(err, EV_EPARSE, "image-config", "the image exposes \"%.32s\", which is not a port",
+                                  key);
+        if (*end && strcmp(end, "/tcp") != 0)
             continue;
         c->ports[c->n_ports++] = (uint16_t)port;
     }

@@ -49,6 +49,7 @@ local function archive(name, run_config)
 end
 archive("good.tar", { Entrypoint = { "/bin/app", "a b" }, Env = { "A=1" }, WorkingDir = "/bin" })
 archive("ports.tar", { Cmd = { "/bin/app" }, ExposedPorts = { ["80/tcp"] = {}, ["81/tcp"] = {} } })
+archive("badport.tar", { Cmd = { "/bin/app" }, ExposedPorts = { ["70000/tcp"] = {} } })
 archive("empty.tar", {})
 
 -- Builders of straw: `info`, `build` and `save` as told by files in `top`.
@@ -179,6 +180,7 @@ flag("slow", false)
 untouched(project "egress = { enabled = true }", "egress", nil, "no egress.enabled yet", 65)
 untouched(project "trx_logging = true", "logging", nil, "no trx_logging yet", 65)
 untouched(project(), "several ports", { image = fs.join(top, "ports.tar") }, "several ports: 80, 81", 65)
+untouched(project(), "no port", { image = fs.join(top, "badport.tar") }, 'exposes "70000/tcp", which is not a port', 65)
 untouched(project(), "no entrypoint", { image = fs.join(top, "empty.tar") }, "neither ENTRYPOINT nor CMD", 65)
 untouched(project(), "not an image", { image = kernel }, "image", 65)
 untouched(project(), "no Dockerfile", { file = fs.join(top, "none") }, "no such file", 66)
