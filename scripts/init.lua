@@ -80,7 +80,8 @@ local function values(opts, id)
   if opts.disable_trx_logging then trx = false end
   return {
     name = opts.name, uuid = identity.new_uuid(), app_uuid = id.app_uuid, team_uuid = id.team_uuid,
-    debug = opts.debug or false, api_key_auth = not opts.disable_api_key_auth, trx_logging = trx,
+    debug = opts.debug or false, trx_logging = trx,
+    api_key_auth = not opts.disable_api_key_auth and not opts.disable_tls_termination,
     trusted_headers = list(opts.trusted_headers, {}), disable_tls_termination = opts.disable_tls_termination,
     forward_proxy_protocol = opts.forward_proxy_protocol, dockerfile = opts.file or DEFAULT_DOCKERFILE,
     healthcheck = opts.healthcheck, desired_replicas = replicas,
@@ -184,6 +185,10 @@ return function(ctx)
   if pair.made or pair.kept then v.cert_path, v.key_path = "cert.pem", "key.pem" end
   local written, write_err = fs.write(path, file_text(v), { mode = 420 })
   if not written then return nil, err.new(write_err.code, write_err.message, { exit = 73 }) end
+  if opts.disable_tls_termination and not opts.disable_api_key_auth then
+    ctx.ui.warn("without TLS termination the cage cannot ask for API keys: api_key_auth = false, and the app must "
+      .. "check its callers")
+  end
   local unlanded = config.unlanded(checked)
   if unlanded then ctx.ui.warn((unlanded.message:gsub("^.-: ", "")) .. ": `ev-cage build` will refuse it") end
   report(ctx, v, path, id, pair)

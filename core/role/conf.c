@@ -193,6 +193,8 @@ static int check(const struct ev_conf *c, struct ev_err *err)
         return wrong(err, "healthcheck", "a path that begins with / or null");
     if (c->api_key_auth && c->n_key_digests == 0)
         return wrong(err, "key_digests", "at least one digest, since api_key_auth is on");
+    if (c->api_key_auth && !c->tls_termination)     /* what is relayed raw is not judged */
+        return wrong(err, "api_key_auth", "false, since TLS is not terminated here");
     return 0;
 }
 

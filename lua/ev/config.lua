@@ -129,6 +129,15 @@ local function combine(cfg)
     cfg.trx_logging = false
     cfg.logging_forced_off = true
   end
+  if not cfg.tls_termination and cfg.api_key_auth then
+    local line = cfg.given.api_key_auth
+    if line then
+      return nil, err.new("ECONFIG", ("%s:%d: api_key_auth needs TLS termination in the cage"):format(cfg.file, line),
+        { hint = "api_key_auth = false, and the app checks its callers; or no disable_tls_termination" })
+    end
+    warn(cfg, "api_key_auth", "needs TLS termination in the cage; it is off, and the app must check its callers")
+    cfg.api_key_auth = false
+  end
   cfg.dockerfile_path = resolve(cfg, cfg.dockerfile)
   cfg.cert_path = resolve(cfg, cfg.signing.certPath)
   cfg.key_path = resolve(cfg, cfg.signing.keyPath)

@@ -31,6 +31,9 @@ run ev init --name full --debug --egress --egress-ports 443,465,5432 --egress-de
 check 'every option of the original is taken' exits 0
 check 'they are in the file' bash -c 'grep -q "^debug = true" cage.toml && grep -q "5432" cage.toml && grep -q "b.com" cage.toml && grep -q "^api_key_auth = false" cage.toml && grep -q "desired_replicas" cage.toml'
 check 'and what this release lacks is said at once' says '^warning: this release has no egress.enabled'
+mkdir tls; run ev init --name tls --disable-tls-termination -o tls
+check 'without TLS in the cage no API key is asked for' grep -q '^api_key_auth = false' tls/cage.toml
+check 'and that is said' says '^warning: .*api_key_auth'
 mkdir sub; run ev init --name x -f ./Dockerfile -o sub
 check 'a Dockerfile that is named is found from the folder of cage.toml' grep -q '^dockerfile = "../Dockerfile"' sub/cage.toml
 run ev init --name x -o sub2

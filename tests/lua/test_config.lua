@@ -78,6 +78,7 @@ local wrong = {
   { minimal '[runtime]\nkernel_sha384 = "12"', "96 digits" },
   { minimal '[scaling]\ndesired_replicas = 0', "from 1 to 1000" },
   { minimal 'disable_tls_termination = true\ntls_termination = true', "contradicts" },
+  { minimal 'api_key_auth = true\ndisable_tls_termination = true', "cage.toml:2: api_key_auth needs TLS termination" },
   { 'name = "a b"', "letters, digits and hyphens" },
   { 'name = "a"\nname = "b"', "cage.toml:2: " },
   { 'name = "a"\n\ndebug = ', "cage.toml:3: " },
@@ -87,6 +88,10 @@ for _, case in ipairs(wrong) do
   t.fails(v, why, case[2], "refused: " .. case[1]:gsub("\n", " / "))
   t.is(why and why.code, "ECONFIG", "with ECONFIG")
 end
+
+cfg = parse(minimal "disable_tls_termination = true")
+t.is(cfg.api_key_auth, false, "nobody can ask for a key inside somebody else's TLS: off by default then")
+t.ok(#cfg.warnings == 1 and cfg.warnings[1]:find "api_key_auth", "and said")
 
 -- ports
 cfg = parse(minimal "")

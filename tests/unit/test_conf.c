@@ -95,7 +95,8 @@ static void test_values(void)
         { 4, "\"health\"", "healthcheck without /" }, { 5, "[]", "no host" }, { 5, "[\"a b\"]", "host with a blank" },
         { 6, "[]", "api_key_auth without a digest" }, { 6, "[\"AAAA\"]", "short digest" },
         { 6, "[\"!!\"]", "digest that is not base64" }, { 7, "\"../x\"", "name with a path" },
-        { 8, "0", "port 0" }, { 8, "65536", "port 65536" }, { 12, "2", "version 2" } };
+        { 8, "0", "port 0" }, { 8, "65536", "port 65536" },
+        { 10, "false", "api_key_auth without TLS termination" }, { 12, "2", "version 2" } };
 
     for (size_t i = 0; i < EV_COUNT(bad); i++) {
         struct ev_err err = EV_ERR_INIT;
