@@ -193,9 +193,15 @@ function M.unlanded(cfg, forward_proxy_protocol)
   add(cfg.forward_proxy_protocol or forward_proxy_protocol, "forward_proxy_protocol")
   add(cfg.trx_logging == true and not cfg.logging_forced_off, "trx_logging")
   add(#cfg.trusted_headers > 0, "trusted_headers")
+  add(cfg.platform.ca_sha384, "platform.ca_sha384")
+  add(cfg.platform.url, "platform.url")
   for _, table_name in ipairs { "plugins", "limits", "acceptor", "attestation_cors" } do
-    local keys = {}
-    for k in pairs(cfg[table_name]) do keys[#keys + 1] = k end
+    local given, keys = cfg[table_name], {}
+    if type(given) ~= "table" then
+      add(given ~= false, table_name)
+      given = {}
+    end
+    for k in pairs(given) do keys[#keys + 1] = k end
     table.sort(keys)
     for _, k in ipairs(keys) do add(true, table_name .. "." .. k) end
   end

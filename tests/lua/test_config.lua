@@ -58,6 +58,11 @@ t.is(config.unlanded(parse(minimal "trx_logging = true")).message, "cage.toml:2:
   "logging that was asked for stops the build")
 t.is(config.unlanded(parse(minimal '[plugins]\negress = "p.lua"')).message,
   "cage.toml: this release has no plugins.egress yet", "plugins too")
+local ZERO = ("0"):rep(96)
+t.is(config.unlanded(parse(minimal('[platform]\nca_sha384 = "' .. ZERO .. '"\nurl = "https://x"'))).message,
+  "cage.toml:3: this release has no platform.ca_sha384, platform.url yet", "nor is a CA pinned that nobody asks for")
+t.is(config.unlanded(parse(minimal 'plugins = true\nlimits = 5\nacceptor = false')).message,
+  "cage.toml:2: this release has no plugins, limits yet", "also where they are no tables")
 t.is(config.unlanded(parse(minimal "trx_logging = false")), nil, "logging that is off stops nothing")
 
 cfg = parse(minimal 'helthcheck = "/x"\n[egress]\nenabld = true\n')
