@@ -1,13 +1,30 @@
 /* err.c — see err.h. */
 #include "base/err.h"
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Messages name files, hosts and fields that strangers chose, and are printed on terminals: control
+ * characters of C0 (but tabs), DEL, and of C1 in UTF-8. */
+static void without_controls(char *s)
+{
+    for (uint8_t *p = (uint8_t *)s; *p; p++) {
+        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+
+        if ((*p < 0x20 && *p != '\t') || *p == 0x7f || c1)
+            *p = '?';
+        if (c1)
+            *++p = '?';
+    }
+}
 
 static void set_text(struct ev_err *err, const char *fmt, va_list ap)
 {
     if (vsnprintf(err->msg, sizeof err->msg, fmt, ap) < 0)
         err->msg[0] = '\0';
+    without_controls(err->msg);
 }
 
 int ev_fail(struct ev_err *err, int code, const char *fmt, ...)

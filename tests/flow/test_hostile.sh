@@ -59,4 +59,17 @@ for link in 'dev:/' 'proc:/' 'tmp:../../..' 'etc:/etc' 'cage:/'; do
     check "an image with ${link/:/ -> }: refused, or harmless as it runs" cmp "$work/before" "$work/after"
     check "an image with ${link/:/ -> }: ends" bash -c "[ $rc != 124 ]"
 done
+
+# names are a stranger's bytes, and error messages name them
+no_escape() { ! LC_ALL=C grep -q $'[\001-\010\013-\037]' "$work/run.out" "$work/run.err" || { cat -v "$work/run.err"; return 1; }; }
+python3 tests/lib/eif.py graft "$eif" "$work/bad.eif" '[{"name": "x\u001b]0;owned\u0007", "mode": "100644", "data": ""}]'
+run ev describe "$work/bad.eif" --check-layout
+check 'a name with an escape sequence in ramdisk 2: refused' exits 65
+check 'and the terminal is not spoken to' no_escape
+run bash -c "cd '$work/a' && timeout 60 '$EV_CAGE' dev --port 0 --eif-path '$work/bad.eif' --exec 'echo started'"
+check 'nor by the simulator' no_escape
+hello_archive "$work/esc.tar" '{"name": "../x\u001b]0;owned\u0007", "data": "x"}'
+run bash -c "cd '$work/a' && '$EV_CAGE' build --image '$work/esc.tar'"
+check 'a name with an escape sequence in a layer: refused' exits '65|77'
+check 'and the terminal is not spoken to either' no_escape
 done_testing

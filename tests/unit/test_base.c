@@ -33,6 +33,10 @@ static void test_err(void)
     ev_fail(&err, EV_EPARSE, "%s", longer);
     ev_err_wrap(&err, "%s", longer);
     EQ_INT(strlen(err.msg), EV_ERR_MSG - 1, "a long text is cut, not overrun");
+    ev_fail(&err, EV_EPARSE, "entry %s", "a\033]0;x\007\177\xc2\x9b" "31m\tz\xc3\x9c\n");
+    EQ_STR(err.msg, "entry a?]0;x????31m\tz\xc3\x9c?", "names of strangers bring no control characters");
+    ev_err_wrap(&err, "b\033c");
+    OK(strncmp(err.msg, "b?c: ", 5) == 0, "nor do those that are wrapped around it");
     EQ_STR(ev_err_name(EV_EVERIFY), "EVERIFY", "our name");
     EQ_STR(ev_err_name(-ENOENT), "ENOENT", "errno's name");
     EQ_STR(ev_err_name(-999999), "EUNKNOWN", "no name");
