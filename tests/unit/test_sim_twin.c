@@ -83,7 +83,7 @@ static void test_ports(void)
 {
     struct sockaddr_un a = address("enclave_7777"), p = address("parent_5000");
     struct stat st;
-    int fd, other, l, rc;
+    int fd = -1, other, l, rc;
 
     EQ_INT(ask(2, 7777, &l), 0, "listen");
     OK(l >= 0 && stat(a.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0600, "a socket, 0600");

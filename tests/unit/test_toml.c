@@ -8,7 +8,7 @@
 /* ---- documents ---- */
 
 static const char *const valid[] = {
-    "", "\n\n", "# only a comment", "\xEF\xBB\xBF" "a = 1\n", "a=1", "a = 1 # c\r\nb = 2\r\n",
+    "", "\n\n", "# only a comment", ("\xEF\xBB\xBF" "a = 1\n"), "a=1", "a = 1 # c\r\nb = 2\r\n",
     "a-b_c1 = 1", "1234 = 1", "\"\" = 1", "'quoted \"key\"' = 1", "\"\\u00e9\" = 1", "a . b . \"c\" = 1",
     "a.b = 1\na.c = 2", "a.b.c = 1\na.b.d = 2", "[a]\n[b]\n", "[a.b.c]\n[a]\nx = 1", "[ a . 'b' ]",
     "[[a]]\n[[a]]\nx=1\n[a.b]\n[[a.c]]\n[[a.c]]", "[a]\nb.c = 1\n[a.b.d]\ne = 1", "[[a.b]]\n[a]\nx=1",
