@@ -19,6 +19,10 @@ for option in --config --file --output --private-key --signing-cert --build-arg 
 done
 run ev biuld
 check 'unknown command: exit 64 and the nearest one' fails_with 64 'build'
+run ev deploy --quiet
+check "a command of the original that is to come says so" fails_with 69 'this release has no deploy yet'
+run ev cert lock
+check 'so does a sub-command' fails_with 69 'this release has no lock yet'
 run ev build --congif x
 check 'unknown option: exit 64 and the nearest one' fails_with 64 'config'
 run ev build --config

@@ -70,7 +70,19 @@ local function unknown_option(p, word)
   return usage(p, ("unknown option %s"):format(word), text.nearest(word, known))
 end
 
+-- A command of the original that this release does not have is no slip of the keyboard.
+local function is_later(node, word)
+  for _, name in ipairs(node.later or {}) do
+    if name == word then return true end
+  end
+  return false
+end
+
 local function unknown_command(p, word)
+  if is_later(p.node, word) then
+    return err.fail("EUNSUPPORTED", ("this release has no %s yet"):format(word),
+      { exit = 69, hint = p.spec.name .. " help, for what there is" })
+  end
   local near = text.nearest(word, M.command_names(p.node))
   local hint = near and table.concat({ p.spec.name, table.unpack(p.path) }, " ") .. " " .. near
   return usage(p, ("unknown command '%s'"):format(word), hint)

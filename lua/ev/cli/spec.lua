@@ -3,6 +3,7 @@
 -- command: name, summary, group, args, options, script, notes, examples, commands (sub-commands)
 -- arg:     name, help, default, optional = true, many = true (takes all that follow), rest = true
 --          (everything after it belongs to the command and is not parsed: `run`)
+-- later = { "name", … }: commands that are to come; naming one says so
 -- option:  long, short, value (name shown; without it the option is a switch), default, many = true
 --          (collects a list), choices, aliases (further spellings, "-x" means a single dash), complete
 --          ("file", "dir"), help, hidden = true. In ctx.opts the key is the long name with - → _.
@@ -85,7 +86,7 @@ local init = {
 }
 
 local cert = {
-  name = "cert", group = "Cages", summary = "Signing certificates",
+  name = "cert", group = "Cages", summary = "Signing certificates", later = { "upload", "lock" },
   commands = {
     { name = "new", script = "scripts.cert", summary = "Make a signing certificate and its private key",
       options = {
@@ -206,6 +207,8 @@ return {
     { long = "lua-dir", value = "DIR", complete = "dir",
       help = "Lay this folder over the embedded scripts (developers; absolute path)" },
   },
+  later = { "deploy", "delete", "restart", "list", "logs", "env", "encrypt", "scale", "migrate", "plugin", "proxy",
+    "platform", "host", "enclave" },
   commands = {
     init, cert, build, describe, pcr_command, attest, dev,
     { name = "doctor", group = "Development", script = "scripts.doctor",
