@@ -96,6 +96,11 @@ local function usage(opts)
     return err.new("EMISSING", "--self-destruct needs a platform, and none is configured",
       { exit = 69, hint = "leave it out: without a platform a cage runs only where you start it" })
   end
+  for _, name in ipairs { "egress_ports", "egress_destinations", "trusted_headers" } do
+    if opts[name] and #text.split(opts[name]) == 0 then
+      return err.new("EUSAGE", ("--%s: the list is empty"):format(name:gsub("_", "-")))
+    end
+  end
   if not opts.name then return err.new("EUSAGE", "--name is missing", { hint = "ev-cage init --name hello-cage" }) end
   if (opts.signing_cert == nil) ~= (opts.private_key == nil) then
     return err.new("EUSAGE", "--signing-cert and --private-key need each other")

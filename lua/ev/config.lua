@@ -14,8 +14,9 @@ local M = { DEFAULT_PORT = 8008, MAX_BYTES = 1 << 20, MAX_KEYS = 64, MAX_HOSTS =
 M.untrusted_headers = { ["api-key"] = true, authorization = true, ["proxy-authorization"] = true }
 
 local function label(s)
-  if not s:match("^[%w][%w%-_]*$") or #s > 63 or s:sub(-1) == "-" then
-    return "a name has letters, digits and hyphens, at most 63: it becomes part of a host name"
+  if not s:match("^[%w][%w%-_]*$") or #s > 63 or not s:sub(-1):match("%w") then
+    return "a name has letters, digits and hyphens (and _), at most 63, and begins and ends with one of the first "
+      .. "two: it becomes part of a host name"
   end
 end
 
@@ -37,7 +38,10 @@ local function domain(s)
 end
 
 local function destination(s)
-  if not s:gsub("^%*%.?", ""):match("^[%w%-%._:]*$") then return "must be a host name, *.name or *" end
+  local name = s:match("^%*%.(.*)$") or s
+  if s ~= "*" and (not name:match("^[%w_:][%w%-%._:]*$") or name:find("..", 1, true) or name:sub(-1) == ".") then
+    return "must be a host name, *.name or *"
+  end
 end
 
 local function digest384(s)

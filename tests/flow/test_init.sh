@@ -38,6 +38,8 @@ mkdir sub; run ev init --name x -f ./Dockerfile -o sub
 check 'a Dockerfile that is named is found from the folder of cage.toml' grep -q '^dockerfile = "../Dockerfile"' sub/cage.toml
 run ev init --name x -o sub2
 check 'the default one is beside it' grep -q '^dockerfile = "./Dockerfile"' sub2/cage.toml
+run ev init --name x -o sub3 --egress-destinations ,
+check 'an empty list' fails_with 64 'egress-destinations'
 run ev init
 check 'init without a name' fails_with 64 'name'
 

@@ -85,6 +85,10 @@ local wrong = {
   { minimal 'disable_tls_termination = true\ntls_termination = true', "contradicts" },
   { minimal 'api_key_auth = true\ndisable_tls_termination = true', "cage.toml:2: api_key_auth needs TLS termination" },
   { 'name = "a b"', "letters, digits and hyphens" },
+  { 'name = "a_"', "letters, digits and hyphens" },
+  { minimal '[egress]\ndestinations = ["a..b"]', "must be a host name" },
+  { minimal '[egress]\ndestinations = ["*a.b"]', "must be a host name" },
+  { minimal '[egress]\ndestinations = ["*", "*.a.b", "a-b.c", "10.0.0.1", ".a"]', "destinations%[5%]: must be a host" },
   { 'name = "a"\nname = "b"', "cage.toml:2: " },
   { 'name = "a"\n\ndebug = ', "cage.toml:3: " },
 }
