@@ -269,6 +269,7 @@ local function next_statement(ui, read, remember, env)
       ui.note("")
       text = nil
     elseif line == nil then
+      if text then ui.note((select(2, M.compile(text, env)))) end
       return nil
     elseif not text and is_command(line) then
       remember(line)

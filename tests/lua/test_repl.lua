@@ -70,5 +70,6 @@ t.ok(r.stdout:find("ev.fs.read()", 1, true) and r.stderr:find("no module ev.nope
 t.ok(not r.stdout:find("not reached"), ":quit")
 r = session "x = {\n\n'next'\n"
 t.ok(r.stdout == '"next"\n' and r.stderr:find("<eof>"), "an empty line gives up an unfinished statement")
+t.ok(session("for i = 1, 2 do\n").stderr:find("<eof>"), "so does the end of input, aloud")
 t.ok(not fs.exists(dir.path .. "/.local"), "no history without a terminal")
 return t.done()
