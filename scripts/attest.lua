@@ -13,6 +13,7 @@ local text = require "ev.text"
 
 local FAILED, UNREACHABLE, PREFIX, PATH_MAX = 76, 69, "attestation: ", 8192
 local DEVELOPMENT_HINT = "--root FILE, if this is a development cage: `ev-cage dev` prints the path"
+local DEBUG_HINT = "--allow-debug --any-measurement, for a cage that gets nothing secret"
 -- With --at-time any moment in which the chain is valid will do: the document may then be younger.
 local AUDIT_SKEW_MS = 4 * 3600 * 1000
 
@@ -262,6 +263,12 @@ local function answered(ctx, v, response, failure, notes)
   return UNREACHABLE
 end
 
+-- A debug cage never has the measurements of its cage.toml: allowing it alone does not help.
+local function advice(e, report, opts)
+  if e.reason == "cert-root" and not opts.root then return DEVELOPMENT_HINT end
+  if e.reason == "debug" or (e.reason == "pcr-mismatch" and report and report.debug) then return DEBUG_HINT end
+end
+
 local function finish(ctx, report, e, verdict, notes)
   local response, failure = verdict.response, verdict.failure
   verdict.response, verdict.failure = nil, nil
@@ -271,7 +278,7 @@ local function finish(ctx, report, e, verdict, notes)
   v.notes = #notes > 0 and notes or nil
   if not e then return answered(ctx, v, response, failure, notes) end
   if ctx.json then ctx.out(v) else people(ctx, v, notes) end
-  say(e, e.hint or (e.reason == "cert-root" and not ctx.opts.root and DEVELOPMENT_HINT))
+  say(e, e.hint or advice(e, report, ctx.opts))
   return FAILED
 end
 

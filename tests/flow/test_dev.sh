@@ -153,6 +153,7 @@ host=$(cd "$work/d" && python3 -c 'import re; t=open("cage.toml").read(); g=lamb
 start_dev "$work/d"
 (cd "$work/d" && ev attest --connect "127.0.0.1:$port" --root "$root" --json) >"$work/att.out" 2>"$work/att.err"; rc=$?
 check 'a debug cage is refused' exits 76
+check 'with what would accept it' grep -q '^try: --allow-debug --any-measurement' "$work/att.err"
 (cd "$work/d" && ev attest --connect "127.0.0.1:$port" --root "$root" --json --allow-debug --any-measurement) >"$work/att.out" 2>"$work/att.err"; rc=$?; out=$(cat "$work/att.out")
 check 'unless that is allowed' exits 0
 check 'its PCR0 is zero' test "$(json "$work/att.out" 'set(d["pcrs"]["PCR0"]) == {"0"}')" = True
