@@ -12,6 +12,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -322,10 +323,21 @@ out:
     return rc;
 }
 
+/* What does not fit below root_fd is not expanded into a temporary file either, which may lie on a disk. */
+static uint64_t room_below(int root_fd)
+{
+    struct statvfs v;
+    uint64_t room;
+
+    if (fstatvfs(root_fd, &v) < 0 || __builtin_mul_overflow((uint64_t)v.f_bavail, (uint64_t)v.f_frsize, &room))
+        return EV_IMAGE_TOTAL_MAX;
+    return room < EV_IMAGE_TOTAL_MAX ? room : EV_IMAGE_TOTAL_MAX;
+}
+
 /* Others compress ramdisk 1; what is measured is then what is compressed. */
 static int unpack_one(int fd, int root_fd, const struct ev_eif_section *s, bool strict, struct ev_err *err)
 {
-    const struct ev_archive_expand how = { .max = EV_IMAGE_TOTAL_MAX };
+    const struct ev_archive_expand how = { .max = room_below(root_fd) };
     struct unpack u = { .root = root_fd, .strict = strict, .in = { fd, ev_eif_data(s), s->size }, .dir = -1 };
     enum ev_archive_filter f = ev_archive_filter(&u.in);
     struct ev_region plain = { .fd = -1 };

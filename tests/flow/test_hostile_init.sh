@@ -89,6 +89,11 @@ else
     skip 5 'needs root'
 fi
 
+python3 tests/lib/eif.py bomb "$work/look/enclave.eif" "$work/bomb.eif" 1536
+run bash -c "cd '$work/look' && timeout 60 '$work/bin/ev-cage' dev --port 0 --eif-path '$work/bomb.eif' --exec true"
+check 'a ramdisk that expands to more than the enclave has room for is not written anywhere' tells 'expands to more than'
+check 'and nothing of it ran' bash -c "! grep -aq 'descriptors:' '$work/run.err'"
+
 # in a cgroup of the caller's own, as a session of systemd has: nothing of the cage stays in it
 for group in /sys/fs/cgroup /sys/fs/cgroup/unified; do
     [ "$(stat -fc %T "$group" 2>/dev/null)" = cgroup2fs ] && mkdir "$group/ev-test-$$" 2>/dev/null && break

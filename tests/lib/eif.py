@@ -7,6 +7,7 @@ eif.py flip FILE OUT N     changes one byte of ramdisk N's middle and repairs th
 eif.py graft FILE OUT SPEC an unsigned copy whose last ramdisk is changed: SPEC is a JSON list of
                            {"name", "mode" (octal text), "data"}: replaces the entry of that name or
                            adds it at the end; {"name", "remove": true}; {"tail": "text after the trailer"}
+eif.py bomb FILE OUT MIB   an unsigned copy whose ramdisk 1 is compressed and expands to so much more
 """
 import hashlib
 import json
@@ -117,6 +118,29 @@ def record(name, head, data):
     return out + bytes(-len(out) % 4)
 
 
+def write(data, parts, out):
+    head, body, offsets, sizes = bytearray(data[:548]), b"", [], []
+    for kind, d in parts:
+        offsets.append(548 + len(body))
+        sizes.append(len(d))
+        body += struct.pack(">HHQ", kind, 0, len(d)) + d
+    head[26:28] = struct.pack(">H", len(parts))
+    head[28:284] = struct.pack(">32Q", *offsets, *[0] * (32 - len(parts)))
+    head[284:540] = struct.pack(">32Q", *sizes, *[0] * (32 - len(parts)))
+    whole = bytes(head) + body
+    open(out, "wb").write(whole[:544] + struct.pack(">I", crc(whole)) + whole[548:])
+
+
+def bomb(path, out, mib):
+    member = lambda b: (lambda z: z.compress(b) + z.flush())(zlib.compressobj(1, zlib.DEFLATED, 31))
+    data = open(path, "rb").read()
+    parts = [[kind, d] for kind, _, d in sections(data) if kind != 4]
+    first = [p for p in parts if p[0] == 3][0]
+    first[1] = member(first[1]) + member(bytes(64 << 20)) * (mib // 64)
+    first[1] += bytes(-len(first[1]) % 4)
+    write(data, parts, out)
+
+
 def graft(path, out, spec):
     data = open(path, "rb").read()
     parts = [[kind, d] for kind, _, d in sections(data) if kind != 4]
@@ -140,16 +164,7 @@ def graft(path, out, spec):
     trailer = bytearray(b"070701" + b"00000000" * 4 + b"00000001" + b"00000000" * 8)
     last[1] = b"".join(record(*k) for k in kept) + record("TRAILER!!!", trailer, b"") + tail
     last[1] += bytes(-len(last[1]) % 4)
-    head, body, offsets, sizes = bytearray(data[:548]), b"", [], []
-    for kind, d in parts:
-        offsets.append(548 + len(body))
-        sizes.append(len(d))
-        body += struct.pack(">HHQ", kind, 0, len(d)) + d
-    head[26:28] = struct.pack(">H", len(parts))
-    head[28:284] = struct.pack(">32Q", *offsets, *[0] * (32 - len(parts)))
-    head[284:540] = struct.pack(">32Q", *sizes, *[0] * (32 - len(parts)))
-    whole = bytes(head) + body
-    open(out, "wb").write(whole[:544] + struct.pack(">I", crc(whole)) + whole[548:])
+    write(data, parts, out)
 
 
 if __name__ == "__main__":
@@ -164,5 +179,7 @@ if __name__ == "__main__":
         flip(path, rest[0], int(rest[1]))
     elif verb == "graft":
         graft(path, rest[0], rest[1])
+    elif verb == "bomb":
+        bomb(path, rest[0], int(rest[1]))
     else:
         sys.exit(__doc__)
