@@ -74,7 +74,7 @@ local init = {
     { long = "private-key", value = "FILE", complete = "file", help = "Signing key to use (needs --signing-cert)" },
     { long = "generate-signing", aliases = { "-generate-signing" },
       help = "Make a signing certificate even though one is named" },
-    { long = "disable-tls-termination", help = "The app terminates TLS itself" },
+    { long = "disable-tls-termination", help = "The app terminates TLS itself; no API key is asked for" },
     { long = "disable-api-key-auth", help = "Do not ask for an API key" },
     { long = "disable-trx-logging", help = "No transaction logs" },
     { long = "forward-proxy-protocol", help = "Pass PROXY protocol headers on to the app" },
