@@ -9,6 +9,9 @@ EV_BUILD=$(realpath "${EV_BUILD:-build}")
 kernel_cache=${EV_KERNEL_CACHE:-$top/build/kernel-cache}
 work=$(mktemp -d "${TMPDIR:-/tmp}/ev-flow.XXXXXX") || exit 1
 chmod 755 "$work"
+# The checkout may lie where only its owner may look; what other users run lies here.
+mkdir "$work/bin" && cp "$EV_CAGE" "$EV_BUILD/runtime.cpio" "$work/bin/" || exit 1
+EV_CAGE=$work/bin/ev-cage
 export HOME=$work/home XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$kernel_cache NO_COLOR=1 LC_ALL=C.UTF-8 TZ=UTC
 # the distribution's python3 has the packages that `make deps` installs
 export PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:$PATH PYTHONDONTWRITEBYTECODE=1
@@ -24,7 +27,11 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0
 finish() {
     local p
     for p in "${pids[@]+"${pids[@]}"}"; do kill -TERM "$p" 2>/dev/null; done
-    for p in "${pids[@]+"${pids[@]}"}"; do wait "$p" 2>/dev/null; done
+    for p in "${pids[@]+"${pids[@]}"}"; do
+        for _ in $(seq 100); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
+        kill -KILL "$p" 2>/dev/null
+        wait "$p" 2>/dev/null
+    done
     rm -rf --one-file-system "$work"
 }
 trap finish EXIT
