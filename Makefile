@@ -50,7 +50,7 @@ RUNTIME := $(O)/runtime.cpio
 UNIT := $(patsubst tests/unit/%.c,$(O)/unit/%,$(sort $(wildcard tests/unit/test_*.c)))
 FUZZ := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 EMBED := $(sort $(wildcard lua/ev/*.lua lua/ev/*/*.lua scripts/*.lua scripts/*/*.lua plugins/*.lua))
-EMBED := $(filter-out scripts/dev/%,$(EMBED))
+EMBED := $(filter-out scripts/dev/%,$(EMBED)) scripts/dev/vmmio/vmmio_cmdline.c
 
 .PHONY: all help deps deps-runtime quick test test-unit test-long lint fuzz bench demo ci clean install
 all: $(LIB) $(if $(wildcard core/main.c),$(BIN)) $(if $(wildcard scripts/dev/runtime.lua),$(RUNTIME))

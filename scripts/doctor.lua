@@ -33,7 +33,11 @@ end
 
 function checks.kernel()
   local k = kernel.find()
-  if k then return "ok", k.version .. " (" .. k.path .. ")" end
+  if k then
+    local modules = kernel.modules(k)
+    return "ok", ("%s%s (%s)"):format(k.version, modules and #modules > 0 and ", " .. #modules .. " modules" or "",
+      k.path)
+  end
   if proc.which("apt-get") and proc.which("dpkg-deb") then
     return "ok", "none yet; `build` fetches " .. kernel.PACKAGE
   end

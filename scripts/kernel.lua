@@ -1,7 +1,15 @@
--- kernel list | path | fetch
+-- kernel list | path | fetch | use
+local json = require "ev.json"
 local kernel = require "ev.kernel"
 
 local verbs = {}
+
+-- Names in load order; what is damaged is found when it is used.
+local function module_names(k)
+  local names = {}
+  for i, m in ipairs(kernel.modules(k) or {}) do names[i] = m.name end
+  return names
+end
 
 function verbs.list(ctx)
   local list = kernel.list()
@@ -10,9 +18,9 @@ function verbs.list(ctx)
     local out = {}
     for i, k in ipairs(list) do
       out[i] = { path = k.path, version = k.version, source = k.source, usable = k.usable,
-        chosen = best ~= nil and best.path == k.path }
+        chosen = best ~= nil and best.path == k.path, modules = json.array(module_names(k)) }
     end
-    ctx.out { kernels = require("ev.json").array(out) }
+    ctx.out { kernels = json.array(out) }
     return 0
   end
   if #list == 0 then
@@ -22,9 +30,10 @@ function verbs.list(ctx)
   local rows = {}
   for i, k in ipairs(list) do
     local note = not k.usable and "too old" or best and best.path == k.path and "used" or ""
-    rows[i] = { k.version, k.source, note, k.path }
+    local modules = kernel.modules(k)
+    rows[i] = { k.version, k.source, modules and tostring(#modules) or "-", note, k.path }
   end
-  ctx.ui.table(rows, { "VERSION", "FROM", "", "PATH" })
+  ctx.ui.table(rows, { "VERSION", "FROM", "MODULES", "", "PATH" })
   return 0
 end
 
@@ -40,8 +49,19 @@ function verbs.path(ctx)
   return show(ctx, k)
 end
 
+function verbs.use(ctx)
+  local version = ctx.args.version
+  local k, e = kernel.use(version)
+  if not k then return nil, e end
+  k = kernel.find()
+  if ctx.json then ctx.out { preferred = kernel.preferred() or json.null, version = k and k.version or json.null }
+  elseif version == "auto" then ctx.ui.print("`build` uses " .. (k and k.version or "the kernel it fetches"))
+  else ctx.ui.print("`build` uses " .. k.version .. " (a kernel that cage.toml pins comes first)") end
+  return 0
+end
+
 function verbs.fetch(ctx)
-  local k, e = kernel.fetch(ctx.ui.note, ctx.opts.force)
+  local k, e = kernel.fetch(ctx.ui, ctx.opts.force)
   if not k then return nil, e end
   return show(ctx, k)
 end

@@ -38,7 +38,18 @@ static int open_input(const char *path, const char *what, int *fd, uint64_t *siz
     return 0;
 }
 
-/* A runtime that cannot be unpacked, or that meddles with what ramdisk 2 owns, is found out here. */
+static int check_entry(const struct ev_cpio_entry *e, bool *init, struct ev_err *err)
+{
+    size_t n = strcspn(e->name, "/");
+
+    *init = *init || strcmp(e->name, "init") == 0;
+    if ((n == 6 && memcmp(e->name, "rootfs", n) == 0) || (n == 4 && memcmp(e->name, "cage", n) == 0))
+        return ev_fail_reason(err, EV_EDENY, "layout-entry", "it holds %s, which belongs to the cage", e->name);
+    return 0;
+}
+
+/* A runtime that cannot be unpacked, or that meddles with what ramdisk 2 owns, is found out here. Modules
+ * of the kernel follow as an archive of their own, aligned: the kernel would skip it silently otherwise. */
 static int check_runtime(struct build *w, struct ev_err *err)
 {
     struct ev_cpio_reader r;
@@ -47,19 +58,17 @@ static int check_runtime(struct build *w, struct ev_err *err)
     int rc;
 
     ev_cpio_reader_init(&r, w->runtime_fd, 0, w->runtime_size);
-    while ((rc = ev_cpio_next(&r, &e, err)) > 0) {
-        size_t n = strcspn(e.name, "/");
-
-        init = init || strcmp(e.name, "init") == 0;
-        if ((n == 6 && memcmp(e.name, "rootfs", n) == 0) || (n == 4 && memcmp(e.name, "cage", n) == 0)) {
-            rc = ev_fail_reason(err, EV_EDENY, "layout-entry", "it holds %s, which belongs to the cage", e.name);
-            break;
-        }
-    }
-    if (rc == 0 && (rc = ev_cpio_rest(&r, err)) > 0)
-        rc = ev_fail_reason(err, EV_EPARSE, "cpio-trailer", "something follows the trailer");
-    if (rc == 0 && !init)
+    do {
+        while ((rc = ev_cpio_next(&r, &e, err)) > 0)
+            EV_TRY(check_entry(&e, &init, err));
+        EV_TRY(rc);
+        EV_TRY(ev_cpio_rest(&r, err));
+        if (rc > 0 && (r.pos - r.start) % 4 != 0)
+            EV_TRY(ev_fail_reason(err, EV_EPARSE, "cpio-trailer", "what follows an archive is not aligned"));
+    } while (rc > 0);
+    if (!init)
         rc = ev_fail_reason(err, EV_EPARSE, "layout-entry", "it holds no init");
+out:
     ev_cpio_reader_fini(&r);
     if (rc < 0)
         ev_err_wrap(err, "runtime ramdisk %s", w->b->runtime);

@@ -67,7 +67,8 @@ out:
     return rc;
 }
 
-int ev_ramdisk_write(const char *out, const struct ev_ramdisk_entry *entries, size_t n, struct ev_err *err)
+int ev_ramdisk_append(const char *out, const char *base, const struct ev_ramdisk_entry *entries, size_t n,
+                      struct ev_err *err)
 {
     struct ev_buf b = EV_BUF_INIT(EV_RAMDISK_MAX);
     const struct ev_ramdisk_entry **sorted = NULL;
@@ -81,6 +82,10 @@ int ev_ramdisk_write(const char *out, const struct ev_ramdisk_entry *entries, si
     for (size_t i = 0; i < n; i++)
         sorted[i] = &entries[i];
     qsort(sorted, n, sizeof *sorted, by_name);
+    if (base) {
+        EV_TRY(ev_file_read(base, &b, err));
+        EV_TRY(ev_buf_zero(&b, ev_cpio_pad(b.n)));
+    }
     EV_TRY(put_all(&b, sorted, n, err));
     EV_TRY(ev_file_write(out, ev_buf_slice(&b), 0644, err));
 out:
@@ -89,4 +94,9 @@ out:
     ev_buf_fini(&b);
     ev_free(sorted);
     return rc;
+}
+
+int ev_ramdisk_write(const char *out, const struct ev_ramdisk_entry *entries, size_t n, struct ev_err *err)
+{
+    return ev_ramdisk_append(out, NULL, entries, n, err);
 }

@@ -1,6 +1,6 @@
 /* enclave.c — `ev-cage enclave`, PID 1: the boot order of DESIGN §6, then the loop.
  *
- *   mounts → console → NSM → entropy → lo → measured configuration → app contained (not started)
+ *   mounts → console → modules → NSM → entropy → lo → measured configuration → app contained (not started)
  *   → certificate, listeners → heartbeat → PCR16 extended and locked → app starts → watch
  *
  * The app's containment is set up before the heartbeat, so that an image that cannot run fails the
@@ -22,6 +22,7 @@
 #include "role/attestable.h"
 #include "role/init.h"
 #include "role/launch_sim.h"
+#include "role/modules.h"
 #include "role/supervise.h"
 #include "svc/health.h"
 #include "svc/ingress.h"
@@ -242,6 +243,21 @@ static int step_mounts(struct enclave *e, struct ev_err *err)
     return rc < 0 ? rc : ev_init_limits(err);
 }
 
+/* Drivers of the platform's devices, where the kernel has them as modules. The simulator has no kernel
+ * of its own; its devices are descriptors. */
+static int step_modules(struct enclave *e, struct ev_err *err)
+{
+    int n;
+
+    (void)e;
+    if (ev_init_simulated())
+        return 0;
+    n = ev_modules_load(err);
+    if (n > 0)
+        ev_init_say("%d kernel modules loaded", n);
+    return n < 0 ? n : 0;
+}
+
 static int step_entropy(struct enclave *e, struct ev_err *err)
 {
     return ev_init_entropy(e->nsm, err);
@@ -264,10 +280,10 @@ static const struct step {
     const char *name;
     int (*run)(struct enclave *e, struct ev_err *err);
 } steps[] = {
-    { "mounts", step_mounts }, { "nsm", step_nsm }, { "entropy", step_entropy }, { "loopback", step_loopback },
-    { "configuration", step_conf }, { "app containment", step_contain }, { "certificate", step_certificate },
-    { "listeners", step_listeners }, { "signals", step_signals }, { "heartbeat", step_heartbeat },
-    { "app phase", step_app_phase }, { "app start", step_start },
+    { "mounts", step_mounts }, { "modules", step_modules }, { "nsm", step_nsm }, { "entropy", step_entropy },
+    { "loopback", step_loopback }, { "configuration", step_conf }, { "app containment", step_contain },
+    { "certificate", step_certificate }, { "listeners", step_listeners }, { "signals", step_signals },
+    { "heartbeat", step_heartbeat }, { "app phase", step_app_phase }, { "app start", step_start },
 };
 
 static int boot(struct enclave *e, struct ev_err *err)

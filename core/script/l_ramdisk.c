@@ -1,5 +1,5 @@
-/* l_ramdisk.c — ev.c.ramdisk: write(path, { { name =, mode =, path = }, … }) → true | nil, err.
- * Used when the runtime ramdisk is made (scripts/dev/runtime.lua). */
+/* l_ramdisk.c — ev.c.ramdisk: write(path, { { name =, mode =, path = }, … } [, base]) → true | nil, err.
+ * Used when the runtime ramdisk is made (scripts/dev/runtime.lua) and where modules follow it (`base`). */
 #include <sys/stat.h>
 
 #include "nitro/ramdisk.h"
@@ -7,7 +7,7 @@
 
 static int l_write(lua_State *L)
 {
-    const char *out = luaL_checkstring(L, 1);
+    const char *out = luaL_checkstring(L, 1), *base = luaL_optstring(L, 3, NULL);
     struct ev_err err = EV_ERR_INIT;
     struct ev_ramdisk_entry *entries;
     lua_Integer n;
@@ -26,7 +26,7 @@ static int l_write(lua_State *L)
         luaL_argcheck(L, entries[i].name, 2, "an entry without a name");
         luaL_argcheck(L, entries[i].path || S_ISDIR(entries[i].mode), 2, "a file without a path");
     }
-    if (ev_ramdisk_write(out, entries, (size_t)n, &err) < 0)
+    if (ev_ramdisk_append(out, base, entries, (size_t)n, &err) < 0)
         return ev_lua_fail(L, &err);
     lua_pushboolean(L, 1);
     return 1;

@@ -12,6 +12,7 @@ local image = require "ev.image"
 local json = require "ev.json"
 local kernel = require "ev.kernel"
 local keys = require "ev.keys"
+local ramdisk = require "ev.c.ramdisk"
 local record = require "ev.record"
 local sys = require "ev.sys"
 local text = require "ev.text"
@@ -19,6 +20,7 @@ local text = require "ev.text"
 local M = {
   CMDLINE = "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp "
     .. "i8042.dumbkbd random.trust_cpu=on",
+  MODULES_DIR = "lib/modules/ev",   -- where PID 1 looks for them (core/role/modules.h)
   CMDLINE_MAX = 1536,       -- x86 kernels keep 2048 bytes, the hypervisor adds its devices
 }
 
@@ -84,9 +86,28 @@ local function hash(path, what)
   return text.hex(digest)
 end
 
--- Kernel, command line and runtime with their digests → base | nil, err
-local function base(cfg, opts, ui)
-  local k, e = kernel.get(opts.kernel, ui.note, not opts.update_runtime and cfg.runtime.kernel_sha384 or nil)
+-- Ramdisk 1: the runtime as it is, then the kernel's modules as an archive of their own. One with nothing
+-- to add stays the file that it was.
+local function compose(runtime, modules, dir)
+  if #modules == 0 then return runtime end
+  local folder, entries, path = tonumber("40755", 8), {}, ""
+  for part in M.MODULES_DIR:gmatch("[^/]+") do
+    path = path == "" and part or path .. "/" .. part
+    entries[#entries + 1] = { name = path, mode = folder }
+  end
+  for _, m in ipairs(modules) do
+    entries[#entries + 1] = { name = path .. "/" .. m.name, mode = tonumber("100644", 8), path = m.path }
+  end
+  local out = fs.join(dir, "ramdisk1.cpio")
+  local ok, e = ramdisk.write(out, entries, runtime)
+  if not ok then return nil, fs.of_input(e):wrap("runtime ramdisk") end
+  return out
+end
+
+-- Kernel, command line and ramdisk 1 with their digests → base | nil, err
+---@param dir string where a composed ramdisk may be put
+local function base(cfg, opts, ui, dir)
+  local k, e = kernel.get(opts.kernel, ui, not opts.update_runtime and cfg.runtime.kernel_sha384 or nil)
   if not k then return nil, e end
   local runtime = opts.runtime and fs.expand(opts.runtime)
   if not runtime then
@@ -97,11 +118,13 @@ local function base(cfg, opts, ui)
   if #cmdline > M.CMDLINE_MAX or cmdline:find("[%c]") then
     return nil, err.new("EUSAGE", ("--cmdline: one line of at most %d characters"):format(M.CMDLINE_MAX))
   end
-  local out = { kernel = k, cmdline = cmdline, runtime = runtime, version = sys.version,
+  local out = { kernel = k, cmdline = cmdline, version = sys.version,
     cmdline_sha384 = text.hex(crypto.sha384(cmdline)) }
   out.kernel_sha384, e = hash(k.path, "kernel")
   if not out.kernel_sha384 then return nil, e end
-  out.runtime_sha384, e = hash(runtime, "runtime ramdisk")
+  out.runtime, e = compose(runtime, k.modules, dir)
+  if not out.runtime then return nil, e end
+  out.runtime_sha384, e = hash(out.runtime, "runtime ramdisk")
   if not out.runtime_sha384 then return nil, e end
   return out
 end
@@ -237,7 +260,8 @@ function M.run(o)
   if not seconds then return nil, epoch_err end
   local pair, pair_err = signing_pair(cfg, o.opts)
   if not pair then return nil, pair_err end
-  local b, base_err = base(cfg, o.opts, o.ui)
+  local scratch <close> = fs.scratch()
+  local b, base_err = base(cfg, o.opts, o.ui, scratch.path)
   if not b then return nil, base_err end
   local ok, pin_err = check_pins(cfg, b, o.opts.update_runtime)
   if not ok then return nil, pin_err end

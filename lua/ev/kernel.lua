@@ -1,20 +1,22 @@
--- kernel.lua — which kernel goes into an image: a named one, AWS's where it is new enough, else the
--- distribution's 6.12 cloud kernel, unpacked from its package into the cache. Nothing is installed.
+-- kernel.lua — which kernel goes into an image, and the modules that go with it: a named one, the one that
+-- an earlier build was pinned to, the preferred one (`kernel use`), AWS's where it is new enough, else the
+-- distribution's cloud kernel from the cache (kernel_fetch.lua).
 local crypto = require "ev.c.crypto"
 local err = require "ev.err"
 local fs = require "ev.fs"
 local identity = require "ev.identity"
-local proc = require "ev.proc"
+local kernel_config = require "ev.kernel_config"
+local kernel_fetch = require "ev.kernel_fetch"
 local sys = require "ev.sys"
 local text = require "ev.text"
 
 local M = {
-  PACKAGE = "linux-image-6.12-cloud-amd64",
+  PACKAGE = kernel_fetch.PACKAGE,
   BLOBS = "/usr/share/nitro_enclaves/blobs",
-  -- NSM driver, zstd, openat2, cgroup v2 (DESIGN §5)
-  MIN_MAJOR = 6, MIN_MINOR = 8,
   MAX_BYTES = 256 << 20,
 }
+
+local LIST_BYTES = 65536
 
 -- The release in a bzImage's header ("6.12.117+deb12-cloud-amd64") | nil
 function M.version(path)
@@ -25,11 +27,77 @@ function M.version(path)
   return image:sub(at + 0x201, at + 0x300):match("^([%w%.%-+~_]+)")
 end
 
-local function new_enough(version)
-  local major, minor = version:match("^(%d+)%.(%d+)")
-  major, minor = tonumber(major), tonumber(minor)
-  return major and (major > M.MIN_MAJOR or (major == M.MIN_MAJOR and minor >= M.MIN_MINOR))
+-- --- one kernel -----------------------------------------------------------------------------------------
+
+-- Where the configuration of a kernel lies, by the three customs there are.
+local function config_path(path)
+  local dir, name = fs.dirname(path), fs.basename(path)
+  for _, candidate in ipairs { name == "vmlinuz" and "config" or "", name .. ".config",
+    (name:gsub("^vmlinuz%-", "config-")) } do
+    local file = fs.join(dir, candidate)
+    if candidate ~= "" and candidate ~= name and fs.is_file(file) then return file end
+  end
 end
+
+-- The options it was built with | nil where nobody says
+function M.options(k)
+  local path = config_path(k.path)
+  local source = path and fs.read(path, { max = kernel_config.MAX_BYTES })
+  return source and kernel_config.parse(source) or nil
+end
+
+-- Its modules in load order → list of {name, path} | nil: nobody has said which | nil, err: damaged
+function M.modules(k)
+  local dir = fs.dirname(k.path)
+  local source = fs.basename(k.path) == "vmlinuz" and fs.read(fs.join(dir, "modules.list"), { max = LIST_BYTES })
+  if not source then return nil end
+  local list = {}
+  for name, digest in source:gmatch("(%d%d%-[%w_%-]+%.ko) (%x+)\n") do
+    local path = fs.join(dir, "modules", name)
+    local got = crypto.sha384_file(path)
+    if not got or text.hex(got) ~= digest then
+      return nil, err.new("EVERIFY", ("kernel %s: %s is damaged"):format(k.version, path),
+        { exit = 65, hint = "ev-cage kernel fetch --force" })
+    end
+    list[#list + 1] = { name = name, path = path }
+  end
+  if #list > kernel_fetch.MAX_MODULES then return nil, err.new("ELIMIT", "too many modules") end
+  return list
+end
+
+-- A folder of the cache whose drivers are modules that are not there: fetched by an older release, or
+-- without a compiler.
+local function is_whole(k)
+  if k.source ~= "cache" then return true end
+  if fs.exists(fs.join(fs.dirname(k.path), "modules.list")) then return true end
+  local options = M.options(k)
+  return options ~= nil and #kernel_config.wanted_modules(options) == 0
+    and options[kernel_config.CMDLINE_DEVICES] ~= nil
+end
+
+-- Fit for an enclave, as far as it can be told → modules | nil, err
+---@param warn? fun(line: string)
+function M.check(k, warn)
+  if k.version ~= "unknown" then
+    local ok, e = kernel_config.check_version(k.name or k.path, k.version)
+    if not ok then return nil, e end
+  end
+  local options = M.options(k)
+  if options then
+    local ok, e = kernel_config.check(k.name or k.path, options)
+    if not ok then return nil, e end
+  end
+  local modules, e = M.modules(k)
+  if e then return nil, e end
+  local wanted = options and kernel_config.wanted_modules(options) or {}
+  if warn and #wanted > 0 and #(modules or {}) == 0 then
+    warn(("kernel %s has its drivers (%s) as modules, which are not here: the image runs in the simulator only")
+      :format(k.version, table.concat(wanted, ", ")))
+  end
+  return modules or {}
+end
+
+-- --- which one --------------------------------------------------------------------------------------------
 
 -- Newer versions last.
 local function by_version(a, b)
@@ -37,12 +105,19 @@ local function by_version(a, b)
   return padded(a.version) < padded(b.version)
 end
 
+local function root_dir()
+  local dir, e = identity.cache_dir()
+  if not dir then return nil, e end
+  return fs.join(dir, "kernel")
+end
+
 local function cached()
-  local list, dir = {}, identity.cache_dir()
-  local root = dir and fs.join(dir, "kernel")
+  local list, root = {}, root_dir()
   for _, name in ipairs(root and fs.list(root) or {}) do
     local path = fs.join(root, name, "vmlinuz")
-    if fs.exists(path) then list[#list + 1] = { path = path, version = name, source = "cache" } end
+    if name:sub(1, 1) ~= "." and fs.exists(path) then
+      list[#list + 1] = { path = path, version = name, source = "cache", name = name }
+    end
   end
   table.sort(list, by_version)
   return list
@@ -52,13 +127,13 @@ local function aws()
   local path = fs.join(sys.getenv("NITRO_CLI_BLOBS") or M.BLOBS, "bzImage")
   if not fs.exists(path) then return nil end
   local version = M.version(path)
-  return version and { path = path, version = version, source = "aws", usable = new_enough(version) }
+  return version and { path = path, version = version, source = "aws", usable = kernel_config.new_enough(version) }
 end
 
 -- Everything found here, best last.
 function M.list()
   local list = cached()
-  for _, k in ipairs(list) do k.usable = new_enough(k.version) and true or false end
+  for _, k in ipairs(list) do k.usable = kernel_config.new_enough(k.version) end
   local blob = aws()
   if blob then list[#list + 1] = blob end
   return list
@@ -82,6 +157,41 @@ local function pinned_one(list, sha384)
   end
 end
 
+local function preference()
+  local root = root_dir()
+  return root and fs.join(root, "preferred")
+end
+
+-- The version that `kernel use` named | nil
+function M.preferred()
+  local path = preference()
+  local name = path and fs.read(path, { max = 256 })
+  return name and text.trim(name) or nil
+end
+
+local function of_version(list, version)
+  for _, k in ipairs(list) do if k.version == version then return k end end
+end
+
+-- Prefers a version; "auto" forgets the preference → kernel or true | nil, err
+function M.use(version)
+  local path, e = preference()
+  if not path then return nil, e or err.new("EMISSING", "there is no cache folder") end
+  if version == "auto" then
+    if fs.exists(path) then return fs.remove(path) end
+    return true
+  end
+  local k = of_version(M.list(), version)
+  if not k then
+    return nil, err.new("ENOENT", "there is no kernel " .. version, { exit = 66, hint = "ev-cage kernel list" })
+  end
+  local ok, check_err = M.check(k)
+  if not ok then return nil, check_err end
+  ok, e = fs.write(path, version .. "\n", { mode = 420 })
+  if not ok then return nil, e end
+  return k
+end
+
 -- A kernel that is here → {path, version, source} | nil, err (EMISSING)
 ---@param pinned? string SHA-384 that is preferred to the newest
 function M.find(path, say, pinned)
@@ -89,89 +199,58 @@ function M.find(path, say, pinned)
   local blob, list = aws(), cached()
   local same = pinned_one(blob and { blob } or {}, pinned) or pinned_one(list, pinned)
   if same then return same end
+  local wanted = M.preferred()
+  same = wanted and (blob and blob.version == wanted and blob or of_version(list, wanted))
+  if same then return same end
   if blob and blob.usable then return blob end
   if #list > 0 then return list[#list] end
   return nil, err.new("EMISSING", "there is no kernel for the image yet",
     { hint = "ev-cage kernel fetch, or --kernel FILE" })
 end
 
--- --- fetching -------------------------------------------------------------------------------------
+-- --- fetching -------------------------------------------------------------------------------------------
 
-local function run(argv, options)
-  options = options or {}
-  options.timeout = options.timeout or 60
-  local r, e = proc.run(argv, options)
-  if not r then
-    if e.code == "EMISSING" then
-      e = err.new("EMISSING", argv[1] .. " is not here: kernels are fetched from a Debian package",
-        { hint = "name one with --kernel FILE" })
-    end
-    return nil, e
-  end
-  if r.code ~= 0 then
-    return nil, err.new("EMISSING", ("%s failed: %s"):format(argv[1], text.trim(r.stderr or "")),
-      { hint = "check the network and apt's sources (apt-get update), or name one with --kernel FILE" })
-  end
-  return r.stdout
-end
-
--- The meta package's dependency: "linux-image-6.12.117+deb12-cloud-amd64"
-local function resolve()
-  local out, e = run { "apt-cache", "depends", "--no-recommends", "--no-suggests", M.PACKAGE }
-  if not out then return nil, e end
-  local package = out:match("Depends: (linux%-image%-[%w%.+~%-]+)")
-  if package then return package end
-  return nil, err.new("EMISSING", M.PACKAGE .. " is not among apt's packages",
-    { hint = "apt-get update (Debian 12 with its security suite), or name one with --kernel FILE" })
-end
-
-local function unpack_package(dir, package, say)
-  say("downloading " .. package)
-  local out, e = run({ "apt-get", "download", "-qq", package }, { cwd = dir, timeout = 600 })
-  if not out then return nil, e end
-  local deb
-  for _, name in ipairs(fs.list(dir)) do if name:match("%.deb$") then deb = name end end
-  if not deb then return nil, err.new("EMISSING", "apt-get download brought no package") end
-  say("unpacking its kernel")
-  local release = package:gsub("^linux%-image%-", "")
-  local script = 'dpkg-deb --fsys-tarfile "$1" | tar -x -O "./boot/vmlinuz-$2" > vmlinuz'
-  out, e = run({ "/bin/sh", "-c", script, "sh", "./" .. deb, release }, { cwd = dir, timeout = 120 })
-  if not out then return nil, e end
-  local version = M.version(fs.join(dir, "vmlinuz"))
-  if not version then return nil, err.new("EPARSE", package .. " holds no bzImage") end
-  return version
+local function fetch_release(release, say, force)
+  local root, e = root_dir()
+  if not root then return nil, e end
+  local k = { path = fs.join(root, release, "vmlinuz"), version = release, source = "cache", name = release }
+  if fs.exists(k.path) and is_whole(k) and not force then return k end
+  local ok, fetch_err = kernel_fetch.fetch(root, release, say)
+  if not ok then return nil, fetch_err end
+  k.source = "package"
+  return k
 end
 
 -- Fetches the distribution's kernel → {path, version, source} | nil, err. `say` hears each step.
+---@param say {note: fun(line: string), warn: fun(line: string)}
 function M.fetch(say, force)
-  local package, e = resolve()
-  if not package then return nil, e end
-  local release = package:gsub("^linux%-image%-", "")
-  local cache, cache_err = identity.cache_dir()
-  if not cache then return nil, cache_err end
-  local root = fs.join(cache, "kernel")
-  local target = fs.join(root, release)
-  if fs.exists(fs.join(target, "vmlinuz")) and not force then
-    return { path = fs.join(target, "vmlinuz"), version = release, source = "cache" }
-  end
-  local ok, dir_err = fs.mkdir_p(root, 448)
-  if not ok then return nil, dir_err end
-  local scratch <close> = fs.scratch()
-  if sys.uid() == 0 then fs.chmod(scratch.path, 493) end            -- apt downloads as its own user
-  local version, unpack_err = unpack_package(scratch.path, package, say)
-  if not version then return nil, unpack_err:wrap("fetching a kernel") end
-  ok, e = fs.mkdir_p(target, 448)
-  local image = ok and fs.read(fs.join(scratch.path, "vmlinuz"), { max = M.MAX_BYTES })
-  if ok and image then ok, e = fs.write(fs.join(target, "vmlinuz"), image, { mode = 420 }) end
-  if not ok then return nil, e end
-  return { path = fs.join(target, "vmlinuz"), version = version, source = "package" }
+  local release, e = kernel_fetch.release()
+  if not release then return nil, e end
+  return fetch_release(release, say, force)
 end
 
--- What `build` uses: found, else fetched.
+-- Modules that a kernel of the cache lacks are fetched where they can be.
+local function complete(k, say)
+  if is_whole(k) then return k end
+  local whole, e = fetch_release(k.version, say)
+  if whole then return whole end
+  say.warn(("kernel %s has no modules here and none could be fetched (%s): the image runs in the simulator only")
+    :format(k.version, e.message))
+  return k
+end
+
+-- What `build` uses: found, else fetched; fit for an enclave → kernel with `modules` | nil, err
+---@param say {note: fun(line: string), warn: fun(line: string)}
 function M.get(path, say, pinned)
-  local kernel, e = M.find(path, say, pinned)
-  if kernel or path then return kernel, e end
-  return M.fetch(say)
+  local k, e = M.find(path, say.note, pinned)
+  if k then k = complete(k, say)
+  elseif path then return nil, e
+  else k, e = M.fetch(say) end
+  if not k then return nil, e end
+  local modules, check_err = M.check(k, say.warn)
+  if not modules then return nil, check_err end
+  k.modules = modules
+  return k
 end
 
 return M

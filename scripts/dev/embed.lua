@@ -1,10 +1,13 @@
 -- embed.lua OUT.c FILE... — scripts, library and plugins as text in one C table, sorted by name.
--- Module names: lua/ev/x.lua → "ev.x", scripts/x.lua → "scripts.x", plugins/x.lua → "plugins.x".
+-- Module names: lua/ev/x.lua → "ev.x", scripts/x.lua → "scripts.x", plugins/x.lua → "plugins.x". A file
+-- of another kind is a module that returns its text: …/x.c → "ev.text.x".
 local out, files = arg[1], {}
 for i = 2, #arg do files[#files + 1] = arg[i] end
 table.sort(files)
 
 local function module_name(path)
+  local other = not path:match("%.lua$") and path:match("([^/]+)%.%w+$")
+  if other then return "ev.text." .. other end
   local name = path:gsub("^lua/", ""):gsub("%.lua$", ""):gsub("/", ".")
   return (name:gsub("^(ev%..*)%.init$", "%1"))      -- scripts/init.lua is the verb `init`
 end
@@ -26,6 +29,7 @@ for i, path in ipairs(files) do
   local src = assert(io.open(path, "rb"))
   local text = src:read("a")
   src:close()
+  if not path:match("%.lua$") then text = ("return %q"):format(text) end
   f:write(("static const unsigned char f%d[] = {\n%s%s};\n"):format(i, bytes(text), #text == 0 and "0" or ""))
   entries[i] = ('    { "%s", "%s", (const char *)f%d, %d },\n'):format(module_name(path), path, i, #text)
 end

@@ -191,8 +191,10 @@ local kernel = {
     { name = "path", script = "scripts.kernel", summary = "The kernel that `build` would use",
       options = { { long = "kernel", value = "FILE", complete = "file", help = "Prefer this file" } } },
     { name = "fetch", script = "scripts.kernel",
-      summary = "Unpack the distribution's 6.12 cloud kernel into the cache (nothing is installed)",
+      summary = "Unpack the distribution's 6.12 cloud kernel and its modules into the cache (nothing is installed)",
       options = { { long = "force", help = "Fetch it again" } } },
+    { name = "use", script = "scripts.kernel", summary = "Prefer a kernel; one that cage.toml pins comes first",
+      args = { { name = "VERSION", help = "As `kernel list` shows it; \"auto\" for the newest" } } },
   },
 }
 
