@@ -7,6 +7,7 @@
 #define EV_ROLE_MODULES_H
 
 #include "base/err.h"
+#include "base/mem.h"
 
 enum { EV_MODULES_MAX = 64, EV_MODULE_BYTES = 16 << 20, EV_MODULE_NAME = 64 };
 #define EV_MODULES_DIR "/lib/modules/ev"
