@@ -1,7 +1,7 @@
 /* enclave.c — `ev-cage enclave`, PID 1: the boot order of DESIGN §6, then the loop.
  *
- *   mounts → console → modules → NSM → entropy → lo → measured configuration → app contained (not started)
- *   → certificate, listeners → heartbeat → PCR16 extended and locked → app starts → watch
+ *   mounts → console → modules → NSM → entropy → lo → measured configuration → app contained
+ *   (not started) → certificate, listeners → heartbeat → PCR16 extended and locked → app starts → watch
  *
  * The app's containment is set up before the heartbeat, so that an image that cannot run fails the
  * launch instead of seeming to run. Any failure prints one line, reports to the parent and ends. */

@@ -21,7 +21,8 @@ local M = {
 }
 
 local DOWNLOAD_S, UNPACK_S, BUILD_S = 600, 120, 300
-local UNPACKERS = { [""] = { "cat" }, [".xz"] = { "xz", "-dc" }, [".zst"] = { "zstd", "-dcq" }, [".gz"] = { "gzip", "-dc" } }
+local UNPACKERS = { [""] = { "cat" }, [".xz"] = { "xz", "-dc" }, [".zst"] = { "zstd", "-dcq" },
+  [".gz"] = { "gzip", "-dc" } }
 
 local function run(argv, options)
   options = options or {}

@@ -113,8 +113,8 @@ static void test_one_bad(const char *name, const char *text, bool listed, const 
     rc = ev_modules_list(base, &m, &err);
     OK((rc == 0) == listed, "%s: %s: %s", name, why, err.msg);
     if (rc == 0) {
-        OK(ev_modules_each(&m, straw_load, &s, &err) < 0 && s.calls == 0 && strstr(err.msg, name), "%s: never loaded: %s",
-           why, err.msg);
+        OK(ev_modules_each(&m, straw_load, &s, &err) < 0 && s.calls == 0 && strstr(err.msg, name),
+           "%s: never loaded: %s", why, err.msg);
         ev_modules_fini(&m);
     }
 }
