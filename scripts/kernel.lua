@@ -1,6 +1,8 @@
--- kernel list | path | fetch | use
+-- kernel list | path | fetch | build | use
+local err = require "ev.err"
 local json = require "ev.json"
 local kernel = require "ev.kernel"
+local proc = require "ev.proc"
 
 local verbs = {}
 
@@ -62,6 +64,22 @@ end
 
 function verbs.fetch(ctx)
   local k, e = kernel.fetch(ctx.ui, ctx.opts.force)
+  if not k then return nil, e end
+  return show(ctx, k)
+end
+
+-- As many compilers at once as there are processors, or as told.
+local function jobs_of(opts)
+  local given = opts.jobs or (proc.run({ "nproc" }, { timeout = 10 }) or {}).stdout or "1"
+  local n = math.tointeger(tonumber(given))
+  if n and n >= 1 and n <= 1024 then return n end
+  return nil, err.new("EUSAGE", "--jobs: a number from 1 to 1024")
+end
+
+function verbs.build(ctx)
+  local jobs, jobs_err = jobs_of(ctx.opts)
+  if not jobs then return nil, jobs_err end
+  local k, e = kernel.build(ctx.ui, { force = ctx.opts.force, jobs = jobs })
   if not k then return nil, e end
   return show(ctx, k)
 end

@@ -229,6 +229,16 @@ function M.fetch(say, force)
   return fetch_release(release, say, force)
 end
 
+-- Builds a kernel of our own → {path, version, source} | nil, err (kernel_build.lua)
+---@param o {force?: boolean, jobs: integer}
+function M.build(say, o)
+  local root, e = root_dir()
+  if not root then return nil, e end
+  local release, source = require("ev.kernel_build").build(root, say, o, M.version)
+  if not release then return nil, source end
+  return { path = fs.join(root, release, "vmlinuz"), version = release, source = source, name = release }
+end
+
 -- Modules that a kernel of the cache lacks are fetched where they can be.
 local function complete(k, say)
   if is_whole(k) then return k end

@@ -6,11 +6,11 @@
 -- is whole. The modules are those that the platform's devices need, decompressed, and our own small one
 -- (scripts/dev/vmmio), built here against the distribution's headers.
 local crypto = require "ev.c.crypto"
+local deb = require "ev.deb"
 local err = require "ev.err"
 local fs = require "ev.fs"
 local kernel_config = require "ev.kernel_config"
 local proc = require "ev.proc"
-local sys = require "ev.sys"
 local text = require "ev.text"
 
 local M = {
@@ -20,61 +20,18 @@ local M = {
   MAX_MODULES = 64, MODULE_BYTES = 16 << 20, KERNEL_BYTES = 256 << 20, TEXT_BYTES = 16 << 20,
 }
 
-local DOWNLOAD_S, UNPACK_S, BUILD_S = 600, 120, 300
+local BUILD_S = 300
+local HINT = "apt-get update (Debian 12 with its security suite), or name one with --kernel FILE"
 local UNPACKERS = { [""] = { "cat" }, [".xz"] = { "xz", "-dc" }, [".zst"] = { "zstd", "-dcq" },
   [".gz"] = { "gzip", "-dc" } }
 
-local function run(argv, options)
-  options = options or {}
-  options.timeout = options.timeout or 60
-  local r, e = proc.run(argv, options)
-  if not r then
-    if e.code == "EMISSING" then
-      e = err.new("EMISSING", argv[1] .. " is not here: kernels are fetched from a Debian package",
-        { hint = "name one with --kernel FILE" })
-    end
-    return nil, e
-  end
-  if r.code ~= 0 then
-    return nil, err.new("EMISSING", ("%s failed: %s"):format(argv[1], text.trim(r.stderr or "")),
-      { hint = "check the network and apt's sources (apt-get update), or name one with --kernel FILE" })
-  end
-  return r.stdout
-end
-
--- A script of the shell with "$1", "$2", … in a folder.
-local function shell(dir, script, ...)
-  return run({ "/bin/sh", "-ec", script, "sh", ... }, { cwd = dir, timeout = UNPACK_S })
-end
-
--- A package's dependencies that match, in apt's order.
-local function depends(package, pattern)
-  local out, e = run { "apt-cache", "depends", "--no-recommends", "--no-suggests", package }
-  if not out then return nil, e end
-  local list = {}
-  for name in out:gmatch("Depends: (" .. pattern .. ")%f[\n\0]") do list[#list + 1] = name end
-  return list
-end
-
 -- The release that the meta package stands for: "6.12.117+deb12-cloud-amd64"
 function M.release()
-  local list, e = depends(M.PACKAGE, "linux%-image%-[%w%.+~%-]+")
+  local list, e = deb.depends(M.PACKAGE, "linux%-image%-[%w%.+~%-]+")
   if not list then return nil, e end
   if list[1] then return (list[1]:gsub("^linux%-image%-", "")) end
   return nil, err.new("EMISSING", M.PACKAGE .. " is not among apt's packages",
-    { hint = "apt-get update (Debian 12 with its security suite), or name one with --kernel FILE" })
-end
-
--- → names of the files in `dir`, one a package
-local function download(dir, packages)
-  local argv = { "apt-get", "download", "-qq" }
-  for _, name in ipairs(packages) do argv[#argv + 1] = name end
-  local out, e = run(argv, { cwd = dir, timeout = DOWNLOAD_S })
-  if not out then return nil, e end
-  local found = {}
-  for _, name in ipairs(fs.list(dir)) do if name:match("%.deb$") then found[#found + 1] = "./" .. name end end
-  if #found == #packages then return found end
-  return nil, err.new("EMISSING", "apt-get download brought no package")
+    { hint = HINT })
 end
 
 -- --- the image's package ------------------------------------------------------------------------------
@@ -82,10 +39,10 @@ end
 local function unpack_image(dir, release, say)
   local package = "linux-image-" .. release
   say("downloading " .. package)
-  local debs, e = download(dir, { package })
+  local debs, e = deb.download(dir, { package })
   if not debs then return nil, e end
   say("unpacking its kernel and modules")
-  local ok, tar_err = shell(dir, 'dpkg-deb --fsys-tarfile "$1" | tar -x --no-same-owner "./boot/vmlinuz-$2" '
+  local ok, tar_err = deb.shell(dir, 'dpkg-deb --fsys-tarfile "$1" | tar -x --no-same-owner "./boot/vmlinuz-$2" '
     .. '"./boot/config-$2" "./lib/modules/$2"', debs[1], release)
   if not ok then return nil, tar_err end
   return fs.join(dir, "lib/modules", release)
@@ -105,7 +62,7 @@ local function unpack_module(tree, relative, out)
   for ending, argv in pairs(UNPACKERS) do
     local path = fs.join(tree, relative .. ending)
     if fs.exists(path) then
-      local ok, e = shell(".", 'out=$1; file=$2; shift 2; "$@" "$file" >"$out"', out, path, table.unpack(argv))
+      local ok, e = deb.shell(".", 'out=$1; file=$2; shift 2; "$@" "$file" >"$out"', out, path, table.unpack(argv))
       if not ok then return nil, e end
       return fs.read(out, { max = M.MODULE_BYTES })
     end
@@ -155,35 +112,23 @@ local function no_compiler()
   end
 end
 
--- Nothing of the caller's make or compiler settings: they would change the bytes.
-local function clean_env()
-  local env = { LC_ALL = "C", SOURCE_DATE_EPOCH = "0" }
-  for name in pairs(sys.environ()) do
-    if name ~= "PATH" and name ~= "HOME" and name ~= "TMPDIR" and not env[name] then env[name] = false end
-  end
-  return env
-end
-
 -- The header packages' folder, made to work where it lies: its Makefile names an absolute path, and a
 -- vmlinux would ask for tools that the module does not need.
 local function unpack_headers(dir, release, say)
   local package = "linux-headers-" .. release
-  local packages, e = depends(package, "linux%-[hk][eb][a-z]+%-[%w%.+~%-]+")
+  local packages, e = deb.depends(package, "linux%-[hk][eb][a-z]+%-[%w%.+~%-]+")
   if not packages then return nil, e end
   table.insert(packages, 1, package)
   say("downloading its headers, to build " .. M.OWN)
-  local debs, get_err = download(dir, packages)
-  if not debs then return nil, get_err end
-  local root = fs.join(dir, "root")
-  local ok, unpack_err = shell(dir, 'for p in "$@"; do dpkg-deb -x "$p" root; done', table.unpack(debs))
-  if not ok then return nil, unpack_err end
+  local root, get_err = deb.unpack(dir, packages)
+  if not root then return nil, get_err end
   local headers = fs.join(root, "usr/src", package)
-  ok, unpack_err = shell(headers, 'rm -f vmlinux && sed -i "s,^include /usr/,include $1/usr/," Makefile', root)
+  local ok, unpack_err = deb.shell(headers, 'rm -f vmlinux; sed -i "s,^include /usr/,include $1/usr/," Makefile', root)
   if not ok then return nil, unpack_err end
   return headers
 end
 
--- Debian's headers name the compiler that built the kernel ("gcc-12"); another one is used where it is not here.
+-- Debian's headers name the compiler that built the kernel ("gcc-12"). Where it is not here, another one.
 local function compiler(headers)
   local named = (fs.read(fs.join(headers, ".kernelvariables")) or ""):match("CROSS_COMPILE%)(gcc%-%d+)")
   if named and proc.which(named) then return {} end
@@ -198,7 +143,7 @@ local function build_own(headers, place)
   local argv = { "make", "-s", "-C", headers, "M=" .. place }
   for _, word in ipairs(compiler(headers)) do argv[#argv + 1] = word end
   argv[#argv + 1] = "modules"
-  local r, run_err = proc.run(argv, { timeout = BUILD_S, env = clean_env() })
+  local r, run_err = proc.run(argv, { timeout = BUILD_S, env = deb.clean_env() })
   if not r then return nil, run_err end
   if r.code ~= 0 then
     return nil, err.new("EMISSING", ("building %s failed: %s"):format(M.OWN, text.trim(r.stderr):sub(-400)),
@@ -206,7 +151,7 @@ local function build_own(headers, place)
   end
   local out = fs.join(place, M.OWN .. ".ko")
   -- No debug information and no build id: both depend on where it was built.
-  ok, e = run({ "strip", "-g", "-R", ".note.gnu.build-id", "-R", ".comment", out }, { env = clean_env() })
+  ok, e = deb.run({ "strip", "-g", "-R", ".note.gnu.build-id", "-R", ".comment", out }, { env = deb.clean_env() })
   if not ok then return nil, e end
   return { name = M.OWN, path = out }
 end
@@ -216,8 +161,7 @@ local function own_module(release, say)
   if why then
     return nil, err.new("EMISSING", why .. ": " .. M.OWN .. " cannot be built", { hint = "apt-get install gcc make" })
   end
-  local scratch <close> = fs.scratch()
-  if sys.uid() == 0 then fs.chmod(scratch.path, 493) end
+  local scratch <close> = deb.scratch()
   local headers, e = unpack_headers(scratch.path, release, say)
   if not headers then return nil, e end
   local place = fs.join(scratch.path, "build")
@@ -262,8 +206,7 @@ end
 -- Fills `dir` with the release's kernel → true | nil, err. Where our module cannot be built there is no
 -- modules.list, and `say.warn` hears why.
 local function fill(dir, release, say)
-  local scratch <close> = fs.scratch()
-  if sys.uid() == 0 then fs.chmod(scratch.path, 493) end            -- apt downloads as its own user
+  local scratch <close> = deb.scratch()
   local tree, e = unpack_image(scratch.path, release, say.note)
   if not tree then return nil, e end
   local function boot(name) return fs.join(scratch.path, "boot", name .. "-" .. release) end
@@ -287,17 +230,29 @@ local function fill(dir, release, say)
   return M.write_modules(dir, modules)
 end
 
--- The release's kernel in <root>/<release> → true | nil, err
----@param say {note: fun(line: string), warn: fun(line: string)}
-function M.fetch(root, release, say)
+-- A new folder below root, filled by `fill_in(dir)`, which says the name it then gets → name | nil, err
+function M.place(root, fill_in)
   local ok, e = fs.mkdir_p(root, 448)
   local dir = fs.join(root, ".new-" .. text.hex(crypto.random(8)))
   if ok then ok, e = fs.mkdir_p(dir, 448) end
   if not ok then return nil, e end
   local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
-  ok, e = fill(dir, release, say)
-  if ok then ok, e = install(dir, fs.join(root, release)) end
-  if not ok then return nil, e:wrap("fetching a kernel") end
+  local name, fill_err = fill_in(dir)
+  if not name then return nil, fill_err end
+  ok, e = install(dir, fs.join(root, name))
+  if not ok then return nil, e end
+  return name
+end
+
+-- The release's kernel in <root>/<release> → true | nil, err
+---@param say {note: fun(line: string), warn: fun(line: string)}
+function M.fetch(root, release, say)
+  local name, e = M.place(root, function(dir)
+    local ok, fill_err = fill(dir, release, say)
+    if not ok then return nil, fill_err end
+    return release
+  end)
+  if not name then return nil, e:wrap("fetching a kernel") end
   return true
 end
 

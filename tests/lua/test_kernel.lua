@@ -4,6 +4,7 @@ local build = require "ev.build"
 local crypto = require "ev.c.crypto"
 local fs = require "ev.fs"
 local kernel = require "ev.kernel"
+local kernel_build = require "ev.kernel_build"
 local kernel_config = require "ev.kernel_config"
 local proc = require "ev.proc"
 local sys = require "ev.sys"
@@ -64,7 +65,8 @@ local RELEASE = "6.12.9-straw-amd64"
 local SCRIPTS = {
   ["apt-cache"] = [[case $4 in
 linux-image-6.12-cloud-amd64) echo "  Depends: linux-image-]] .. RELEASE .. [[" ;;
-linux-headers-*) printf '  Depends: linux-headers-6.12.9-common\n |Depends: linux-image-x\n  Depends: linux-kbuild-6.12.9\n  Depends: gcc-12\n' ;;
+linux-headers-*) printf '  Depends: linux-headers-6.12.9-common\n |Depends: linux-image-x\n'
+  printf '  Depends: linux-kbuild-6.12.9\n  Depends: gcc-12\n' ;;
 esac]],
   ["apt-get"] = [[[ -e "TOP/offline" ] && { echo "E: no network" >&2; exit 100; }
 shift 2
@@ -98,28 +100,35 @@ local function package(name, files)
   sh('tar -C pack -cf "packages/$1.tar" .', name)
 end
 
-local function module(name, needs) return ("ELF %s\0license=GPL\0depends=%s\0name=%s\0"):format(name, needs, name) end
+local function module(name, needs)
+  return ("ELF %s\0license=GPL\0depends=%s\0name=%s\0"):format(name, needs, name)
+end
 local tree = "lib/modules/" .. RELEASE
 local function image_package(config, less)
   local files = {
     ["boot/vmlinuz-" .. RELEASE] = bz_image(RELEASE), ["boot/config-" .. RELEASE] = config,
     [tree .. "/modules.builtin"] = "kernel/drivers/virtio/virtio_ring.ko\n",
-    [tree .. "/modules.order"] = "kernel/a/vmw_vsock_virtio_transport.ko\nkernel/a/vmw_vsock_virtio_transport_common.ko\n"
-      .. "kernel/b/vsock.ko\nkernel/c/virtio-mmio.ko\nkernel/c/virtio.ko\nkernel/d/nsm.ko\nkernel/d/rng-core.ko\n",
+    [tree .. "/modules.order"] = "kernel/a/vmw_vsock_virtio_transport.ko\n"
+      .. "kernel/a/vmw_vsock_virtio_transport_common.ko\nkernel/b/vsock.ko\nkernel/c/virtio-mmio.ko\n"
+      .. "kernel/c/virtio.ko\nkernel/d/nsm.ko\nkernel/d/rng-core.ko\n",
     [tree .. "/kernel/a/vmw_vsock_virtio_transport.ko"] = module("vmw_vsock_virtio_transport",
       "vmw_vsock_virtio_transport_common,virtio_ring,vsock"),
     [tree .. "/kernel/a/vmw_vsock_virtio_transport_common.ko"] = module("common", "vsock"),
-    [tree .. "/kernel/b/vsock.ko"] = module("vsock", ""), [tree .. "/kernel/c/virtio-mmio.ko"] = module("mmio", "virtio"),
-    [tree .. "/kernel/c/virtio.ko"] = module("virtio", ""), [tree .. "/kernel/d/nsm.ko"] = module("nsm", "rng-core"),
+    [tree .. "/kernel/b/vsock.ko"] = module("vsock", ""),
+    [tree .. "/kernel/c/virtio-mmio.ko"] = module("mmio", "virtio"),
+    [tree .. "/kernel/c/virtio.ko"] = module("virtio", ""),
+    [tree .. "/kernel/d/nsm.ko"] = module("nsm", "rng-core"),
     [tree .. "/kernel/d/rng-core.ko"] = module("rng_core", ""),
   }
   if less then files[tree .. less] = nil end
   package("linux-image-" .. RELEASE, files)
-  sh('cd packages && mkdir x && tar -xf "$1" -C x && find x -name vsock.ko -exec xz -f {} + && tar -C x -cf "$1" . && rm -r x',
+  sh('cd packages && mkdir x && tar -xf "$1" -C x; find x -name vsock.ko -exec xz -f {} +\n'
+    .. 'tar -C x -cf "$1" . && rm -r x',
     "linux-image-" .. RELEASE .. ".tar")
 end
 image_package(good)
-package("linux-headers-" .. RELEASE, { ["usr/src/linux-headers-" .. RELEASE .. "/Makefile"] = "include /usr/src/common\n",
+package("linux-headers-" .. RELEASE, {
+  ["usr/src/linux-headers-" .. RELEASE .. "/Makefile"] = "include /usr/src/common\n",
   ["usr/src/linux-headers-" .. RELEASE .. "/vmlinux"] = "x" })
 package("linux-headers-6.12.9-common", { ["usr/src/common"] = "" })
 package("linux-kbuild-6.12.9", { ["usr/lib/x"] = "" })
@@ -136,12 +145,13 @@ end
 -- no compiler: the kernel, and a warning; nothing is downloaded for a module that cannot be built
 quiet()
 local tools = fs.join(top, "tools")
-sh('mkdir -p tools && for p in sh tar sed rm cat xz mkdir cp echo printf env tr; do ln -s "$(command -v $p)" tools/$p; done')
+sh('mkdir -p tools; for p in sh tar sed rm cat xz mkdir cp echo env tr; do ln -s "$(command -v $p)" tools/; done')
 sys.setenv("PATH", fs.join(top, "nocc") .. ":" .. tools)
 local k, e = kernel.fetch(say)
 if not t.ok(k, "without a compiler") then print("# " .. tostring(e)) end
 t.is(kernel.version(k.path), RELEASE, "its version")
-t.ok(table.concat(warned, "\n"):find("make is not here: vmmio_cmdline cannot be built: .*simulator only"), "is warned about")
+t.ok(table.concat(warned, "\n"):find("make is not here: vmmio_cmdline cannot be built: .*simulator only"),
+  "is warned about")
 t.is(fetched(), 1, "one package")
 t.is(kernel.modules(k), nil, "no list of modules")
 quiet()
@@ -160,8 +170,9 @@ if not t.ok(k, "with a compiler") then print("# " .. tostring(e)) end
 t.is(warned, {}, "no warning")
 local names = {}
 for i, m in ipairs(k.modules) do names[i] = m.name end
-t.is(table.concat(names, " "), "00-vmmio_cmdline.ko 01-virtio.ko 02-virtio_mmio.ko 03-rng_core.ko 04-nsm.ko 05-vsock.ko "
-  .. "06-vmw_vsock_virtio_transport_common.ko 07-vmw_vsock_virtio_transport.ko", "load order: each after its needs")
+t.is(table.concat(names, " "), "00-vmmio_cmdline.ko 01-virtio.ko 02-virtio_mmio.ko 03-rng_core.ko 04-nsm.ko "
+  .. "05-vsock.ko 06-vmw_vsock_virtio_transport_common.ko 07-vmw_vsock_virtio_transport.ko",
+  "load order: each after its needs")
 t.is(fs.read(k.modules[6].path), module("vsock", ""), "unpacked")
 t.ok(fs.read(k.modules[1].path):find("built\n/* vmmio_cmdline.c", 1, true), "ours, from the embedded source")
 local list = fs.read(fs.join(root, RELEASE, "modules.list"))
@@ -219,7 +230,8 @@ none, why = kernel.get(own, say)
 t.fails(none, why, "own/bzImage is built without what an enclave needs: CONFIG_NSM$", "its configuration is beside it")
 quiet()
 fs.write(own .. ".config", good)
-t.ok(kernel.get(own, say) and warned[1]:find("NSM, VIRTIO_MMIO, VSOCKETS, VIRTIO_VSOCKETS"), "drivers that are not here")
+t.ok(kernel.get(own, say) and warned[1]:find("NSM, VIRTIO_MMIO, VSOCKETS, VIRTIO_VSOCKETS"),
+  "drivers that are not here")
 t.is(#kernel.get(fs.join(root, RELEASE, "vmlinuz"), say).modules, 8, "--kernel of the cache brings its modules")
 
 -- --- which one ----------------------------------------------------------------------------------------------
@@ -245,6 +257,29 @@ t.ok(kernel.use "auto" and kernel.use "auto", "auto")
 t.is(kernel.find().version, "6.12.10-straw", "the newest again")
 fs.write(fs.join(root, "preferred"), "../../x\n")
 t.is(kernel.find().version, "6.12.10-straw", "a preference that is not here does not count")
+
+-- --- our own ------------------------------------------------------------------------------------------------
+
+local fragment = kernel_build.fragment()
+t.ok(kernel_build.check_options(fragment), "our options are what they ask for")
+t.ok(kernel_config.check("own", kernel_config.parse(fragment)), "and all that an enclave needs, built in")
+none, why = kernel_build.check_options((fragment:gsub("CONFIG_NSM=y\n", "")))
+t.fails(none, why, "does not keep CONFIG_NSM=y$", "an option that kconfig dropped")
+none, why = kernel_build.check_options(fragment .. "CONFIG_PCI=y\n")
+t.fails(none, why, "does not keep no CONFIG_PCI$", "one that came in")
+none, why = kernel_build.check_options((fragment:gsub('"%-ev%-cage"', '""')))
+t.fails(none, why, "CONFIG_LOCALVERSION=", "a value")
+flag("offline", false)
+fs.write(fs.join(top, "bin/apt-cache"), "#!/bin/sh\nprintf 'Package: x\\nVersion: 6.12.9-1\\n'\n", { mode = 493 })
+fs.write(fs.join(top, "bin/gcc"), "#!/bin/sh\necho gcc of straw 12\n", { mode = 493 })
+local id = text.hex(crypto.sha384("6.12.9-1\ngcc of straw 12\n" .. fragment))
+fs.write(fs.join(root, "6.12.10-straw/build.id"), id .. "\n")
+k, e = kernel.build(say, { jobs = 1 })
+t.is({ k and k.version or tostring(e), k and k.source }, { "6.12.10-straw", "cache" }, "the same is not built twice")
+fs.write(fs.join(root, "6.12.10-straw/build.id"), "other\n")
+none, why = kernel.build(say, { jobs = 1 })
+t.fails(none, why, "building a kernel: ", "another is, from a package that straw does not have")
+t.is(fs.list(root), { "6.12.10-straw", RELEASE, "6.2.0", "preferred" }, "and nothing of it is left")
 
 t.is(build.MODULES_DIR, "lib/modules/ev", "where PID 1 looks")
 sys.setenv("PATH", real_path)
