@@ -238,7 +238,8 @@ local function assemble(cfg, o, b, pair, source, seconds)
     kernel = b.kernel.path, cmdline = b.cmdline, runtime = b.runtime, source = source,
     cage = { ["config.json"] = measured }, cert = pair.pem, key = pair.key, mtime = seconds, output = eif,
     metadata = image.metadata { name = cfg.name, version = sys.version, kernel_version = b.kernel.version,
-      epoch = seconds },
+      epoch = seconds, digests = { CmdlineSHA384 = b.cmdline_sha384, KernelSHA384 = b.kernel_sha384,
+        RuntimeSHA384 = b.runtime_sha384 } },
   }, o.ui)
   if not result then return nil, build_err:wrap("enclave image") end
   for _, what in ipairs { "runtime_sha384", "kernel_sha384", "cmdline_sha384" } do

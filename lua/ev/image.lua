@@ -109,14 +109,14 @@ function M.app(conf)
 end
 
 -- The metadata section (spec eif.md §4): compact, this order, deterministic.
----@param o table {name, version (of the tool), kernel_version, epoch}
+---@param o table {name, version (of the tool), kernel_version, epoch, digests = {name = SHA-384 in hex} | nil}
 function M.metadata(o)
   local time = text.time_format(o.epoch * 1000, 0):gsub("Z$", "+00:00")
   return json.encode(json.ordered {
     { "ImageName", o.name }, { "ImageVersion", "1.0" },
     { "BuildMetadata", json.ordered { { "BuildTime", time }, { "BuildTool", "ev-cage" },
       { "BuildToolVersion", o.version }, { "OperatingSystem", "Linux" }, { "KernelVersion", o.kernel_version } } },
-    { "DockerInfo", json.null }, { "CustomMetadata", json.null },
+    { "DockerInfo", json.null }, { "CustomMetadata", o.digests or json.null },
   })
 end
 

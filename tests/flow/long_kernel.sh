@@ -1,15 +1,12 @@
 #!/bin/bash
 # The containment and PID 1 on a real kernel, in QEMU without acceleration: no user namespace, the
 # kernel's own root, a real uid 0. First the hostile app, then our runtime ramdisk as it is, which finds
-# no NSM there and must say so and end at once. (A cage with its devices is the QEMU launcher's.)
+# no NSM there and must say so and end at once, then a built image with the kernel's modules in ramdisk 1.
+# (A cage with its devices is the QEMU launcher's.)
 . "$(dirname "$0")/lib.sh"
 [ "$san" = 0 ] || { skip 1 'sanitizer build: too slow without acceleration'; done_testing; }
 
-kernel=$(find "$kernel_cache" -name vmlinuz 2>/dev/null | sort | tail -1)
-if [ -z "$kernel" ]; then
-    ev kernel fetch >"$work/kernel.out" 2>&1
-    kernel=$(find "$kernel_cache" -name vmlinuz 2>/dev/null | sort | tail -1)
-fi
+kernel=$(ev kernel fetch 2>"$work/kernel.err")
 [ -n "$kernel" ] || { skip 1 'no kernel could be fetched'; done_testing; }
 
 # Debian's QEMU, unpacked and not installed, through its own loader; or one that is installed.
@@ -25,11 +22,12 @@ else
     done_testing
 fi
 
-# boot RAMDISK — the console's text to $work/console, the seconds it took to $took.
+# boot RAMDISK [KERNEL OPTIONS] — the console's text to $work/console, the seconds it took to $took.
 boot() {
     local start=$SECONDS
+    rm -f "$work/console"
     timeout 300 "${qemu[@]}" -nodefaults -display none -no-reboot -accel tcg -cpu max -m 800 -smp 1 -M microvm,acpi=off \
-        -kernel "$kernel" -initrd "$1" -serial "file:$work/console" -append 'reboot=t panic=120 console=ttyS0 random.trust_cpu=on' \
+        -device virtio-rng-device -kernel "$kernel" -initrd "$1" -serial "file:$work/console" -append 'reboot=t panic=120 console=ttyS0 random.trust_cpu=on '"${2:-}" \
         >"$work/qemu.out" 2>&1 </dev/null
     rc=$?
     took=$((SECONDS - start))
@@ -66,4 +64,28 @@ boot "$EV_BUILD/runtime.cpio"
 check 'the runtime without an NSM says so' grep -q 'enclave: nsm: there is no /dev/nsm' "$work/console"
 check 'and restarts at once, without a panic' bash -c "grep -q 'reboot: machine restart' '$work/console' && ! grep -qi 'panic - ' '$work/console'"
 check "in seconds ($took)" test "$took" -lt 60
+
+# --- modules
+list=$(dirname "$kernel")/modules.list
+check 'the kernel came with modules' grep -q '^00-vmmio_cmdline.ko' "$list"
+hello_archive "$work/app.tar" && project "$work/p"
+run bash -c "cd '$work/p' && '$EV_CAGE' build --image '$work/app.tar' --kernel '$kernel'"
+check 'an image with them' exits 0
+mkdir "$work/b" && python3 tests/lib/eif.py boot "$work/p/enclave.eif" "$work/b"
+boot "$work/b/initrd" 'loglevel=8 dyndbg="file drivers/base/dd.c +p"'
+check 'all modules are loaded' grep -q "enclave: $(wc -l <"$list") kernel modules loaded" "$work/console"
+check 'the device of the command line has its driver' grep -q 'virtio-mmio.0: .*bound' "$work/console"
+check 'vsock is there' grep -q 'Registered PF_VSOCK' "$work/console"
+check 'only the NSM is missing' grep -q 'enclave: nsm: there is no /dev/nsm' "$work/console"
+check 'and it restarts at once' grep -q 'reboot: machine restart' "$work/console"
+
+mkdir -p "$work/k/modules" && cp "$(dirname "$kernel")/"{vmlinuz,config} "$work/k/"
+head -c 5000 "$(dirname "$kernel")/modules/02-nsm.ko" >"$work/k/modules/00-nsm.ko"
+echo "00-nsm.ko $(sha384sum "$work/k/modules/00-nsm.ko" | cut -d' ' -f1)" >"$work/k/modules.list"
+run bash -c "cd '$work/p' && '$EV_CAGE' build --image '$work/app.tar' --kernel '$work/k/vmlinuz' --update-runtime"
+check 'an image with a broken module' exits 0
+python3 tests/lib/eif.py boot "$work/p/enclave.eif" "$work/b"
+boot "$work/b/initrd"
+check 'a module that the kernel refuses is named' grep -q 'enclave: modules: 00-nsm.ko: the kernel does not take it' "$work/console"
+check 'and that is the end, without a panic' bash -c "grep -q 'reboot: machine restart' '$work/console' && ! grep -qi 'panic - ' '$work/console'"
 done_testing

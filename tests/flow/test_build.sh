@@ -52,6 +52,38 @@ check 'describe finds nothing wrong' exits 0
 check 'describe prints the same PCR0' prints "$(json "$work/pcrs.json" 'd["PCR0"]')"
 check 'ramdisk 2 has only rootfs/ and cage/' bash -c "! python3 tests/lib/eif.py names '$eif' 1 | grep -vE '^(rootfs|cage)(/|\$)'"
 
+# --- the kernel's modules, behind the runtime in ramdisk 1
+kernel=$(ev kernel path)
+modules=$(dirname "$kernel")/modules.list
+if [ -s "$modules" ]; then
+    python3 tests/lib/eif.py names "$eif" 0 | grep '^lib/modules/ev/' | sed 's,.*/,,' >"$work/modules"
+    check 'ramdisk 1 has the modules of its kernel, in order' diff "$work/modules" <(cut -d' ' -f1 "$modules")
+    first=$(dirname "$kernel")/modules/$(head -1 "$work/modules")
+    python3 tests/lib/eif.py boot "$eif" "$work/sig"
+    check 'as they are' python3 -c 'import sys; sys.exit(open(sys.argv[1],"rb").read() not in open(sys.argv[2],"rb").read())' "$first" "$work/sig/initrd"
+    mkdir "$work/m"; cp "$work/a"/cage.toml "$work/a"/*.pem "$work/m/"; cp "$kernel" "$work/m/bzImage"
+    run bash -c "cd '$work/m' && '$EV_CAGE' build --image '$work/app.tar' --kernel bzImage"
+    check 'the same kernel without its modules is another runtime' fails_with 65 'pins another runtime'
+    run bash -c "cd '$work/m' && '$EV_CAGE' build --image '$work/app.tar' --kernel bzImage --update-runtime && '$EV_CAGE' describe enclave.eif"
+    check 'a kernel given by name has none' bash -c "! python3 tests/lib/eif.py names '$work/m/enclave.eif' 0 | grep -q modules"
+    check 'the metadata names the kernel' grep -qF "\"KernelVersion\": \"$(basename "$(dirname "$kernel")")\"" <<<"$out"
+    check 'and has its digest' prints "\"KernelSHA384\": \"$(sha384sum <"$kernel" | cut -d' ' -f1)\""
+else
+    skip 6 'the kernel here has no modules'
+fi
+mkdir "$work/k"; python3 - "$work/k" <<'PY'
+import struct, sys
+head = bytes(0x202) + b"HdrS" + bytes(8) + struct.pack("<H", 0x200)
+for name, version in (("old", b"6.1.0-9-amd64"), ("new", b"6.12.3")):
+    open(f"{sys.argv[1]}/{name}", "wb").write(head + bytes(0x400 - len(head)) + version + b" x" + bytes(512))
+open(f"{sys.argv[1]}/new.config", "w").write("CONFIG_NSM=y\n")
+PY
+cp "$work/a"/*.pem "$work/a/cage.toml" "$work/k/"
+run bash -c "cd '$work/k' && '$EV_CAGE' build --image '$work/app.tar' --kernel old --update-runtime"
+check 'a kernel that is too old' fails_with 65 '6.1.0-9-amd64; an enclave.s needs 6.8'
+run bash -c "cd '$work/k' && '$EV_CAGE' build --image '$work/app.tar' --kernel new --update-runtime"
+check 'a kernel without what is needed: the options are named' fails_with 65 'CONFIG_DEVTMPFS=y.*CONFIG_SECCOMP=y.*CONFIG_VSOCKETS'
+
 # --- sources in other forms give the same measurement
 python3 tests/lib/mkimage.py "$work/oci/" "$work/spec.json"
 sed 's/"layers"/"compress": "gz", "layers"/' "$work/spec.json" >"$work/gz.json"

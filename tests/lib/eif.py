@@ -2,7 +2,8 @@
 
 eif.py pcrs FILE           JSON: PCR0, PCR1, PCR2 [, PCR8], crc_ok
 eif.py signature FILE DIR  writes DIR/cert.pem, DIR/tbs (what was signed), DIR/sig.der, DIR/payload_pcr0
-eif.py names FILE N        names in ramdisk N (from 0), one a line
+eif.py names FILE N        names in ramdisk N (from 0), one a line, of every archive in it
+eif.py boot FILE DIR       what a boot loader takes out: DIR/kernel, DIR/cmdline, DIR/initrd (all ramdisks)
 eif.py flip FILE OUT N     changes one byte of ramdisk N's middle and repairs the CRC
 eif.py graft FILE OUT SPEC an unsigned copy whose last ramdisk is changed: SPEC is a JSON list of
                            {"name", "mode" (octal text), "data"}: replaces the entry of that name or
@@ -82,11 +83,25 @@ def names(path, n):
         assert head[:6] == b"070701"
         size, name_size = int(head[54:62], 16), int(head[94:102], 16)
         name = ramdisk[at + 110:at + 109 + name_size].decode()
-        if name == "TRAILER!!!":
-            return
-        print(name)
         at = (at + 110 + name_size + 3) // 4 * 4
-        at = (at + size + 3) // 4 * 4
+        if name != "TRAILER!!!":
+            print(name)
+            at = (at + size + 3) // 4 * 4
+            continue
+        while at < len(ramdisk) and ramdisk[at] == 0:
+            at += 1
+        if at == len(ramdisk):
+            return
+        assert at % 4 == 0, "the kernel would skip what follows"
+
+
+def boot(path, where):
+    parts = {1: b"", 2: b"", 3: b""}
+    for kind, _, data in sections(open(path, "rb").read()):
+        if kind in parts:
+            parts[kind] += data
+    for kind, name in ((1, "kernel"), (2, "cmdline"), (3, "initrd")):
+        open(f"{where}/{name}", "wb").write(parts[kind])
 
 
 def flip(path, out, n):
@@ -175,6 +190,8 @@ if __name__ == "__main__":
         write_signature(path, rest[0])
     elif verb == "names":
         names(path, int(rest[0]))
+    elif verb == "boot":
+        boot(path, rest[0])
     elif verb == "flip":
         flip(path, rest[0], int(rest[1]))
     elif verb == "graft":

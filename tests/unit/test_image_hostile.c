@@ -307,6 +307,40 @@ static void test_sources(void)
     EQ_INT(r.files, 6, "six directories");
 }
 
+/* Modules of the kernel follow the runtime as an archive of their own. */
+static void test_runtime(const char *name, size_t between, const char *body, const char *reason)
+{
+    struct ev_image_build b = plan("c.tar");
+    struct ev_image_result r;
+    struct ev_err err = EV_ERR_INIT;
+    struct ev_buf runtime = EV_BUF_INIT(1 << 20);
+    int rc;
+
+    MUST(ev_file_read(in_dir("runtime"), &runtime, NULL));
+    MUST(ev_buf_zero(&runtime, between));
+    if (body) {
+        put(&runtime, name, *body ? S_IFREG | 0644 : S_IFDIR | 0755, 1, body);
+        MUST(ev_cpio_put_trailer(&runtime));
+    } else
+        MUST(ev_buf_puts(&runtime, name));
+    MUST(ev_file_write(in_dir("two"), ev_buf_slice(&runtime), 0644, NULL));
+    b.runtime = in_dir("two");
+    rc = ev_image_build(&b, NULL, &r, &err);
+    OK((rc == 0) == !reason && (!reason || strcmp(err.reason, reason) == 0), "%s after %zu bytes: %s %s", name, between,
+       reason ? reason : "fine", err.msg);
+    ev_buf_fini(&runtime);
+}
+
+static void test_runtimes(void)
+{
+    test_runtime("lib", 0, "", NULL);
+    test_runtime("lib", 512, "", NULL);
+    test_runtime("lib", 2, "", "cpio-trailer");
+    test_runtime("rootfs", 0, "", "layout-entry");
+    test_runtime("cage/config.json", 4, "x", "layout-entry");
+    test_runtime("what is no archive", 0, NULL, "cpio-truncated");
+}
+
 /* 17 files of nearly 4 GiB each: an archive of 68 GiB that is almost all hole. */
 static void test_total_size(void)
 {
@@ -456,6 +490,7 @@ int main(void)
     test_two_archives(2, false);
     test_damaged_file();
     test_sources();
+    test_runtimes();
     test_early_end();
     test_full_disk();
     test_total_size();
