@@ -85,7 +85,8 @@ static void test_write(void)
 
 static void test_append(void)
 {
-    const struct ev_ramdisk_entry e[] = { { "lib", S_IFDIR | 0755, NULL }, { "lib/m.ko", S_IFREG | 0644, in_dir("b") } };
+    const struct ev_ramdisk_entry e[] = { { "lib", S_IFDIR | 0755, NULL },
+                                          { "lib/m.ko", S_IFREG | 0644, in_dir("b") } };
     struct ev_buf one = EV_BUF_INIT(1 << 20), two = EV_BUF_INIT(1 << 20), three = EV_BUF_INIT(1 << 20);
     struct ev_err err = EV_ERR_INIT;
     char got[200];
