@@ -202,7 +202,7 @@ function M.find(path, say, pinned)
   local wanted = M.preferred()
   same = wanted and (blob and blob.version == wanted and blob or of_version(list, wanted))
   if same then return same end
-  if blob and blob.usable then return blob end
+  if blob and blob.usable and M.check(blob) then return blob end
   if #list > 0 then return list[#list] end
   return nil, err.new("EMISSING", "there is no kernel for the image yet",
     { hint = "ev-cage kernel fetch, or --kernel FILE" })

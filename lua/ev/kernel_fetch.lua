@@ -11,6 +11,7 @@ local err = require "ev.err"
 local fs = require "ev.fs"
 local kernel_config = require "ev.kernel_config"
 local proc = require "ev.proc"
+local sys = require "ev.sys"
 local text = require "ev.text"
 
 local M = {
@@ -20,7 +21,7 @@ local M = {
   MAX_MODULES = 64, MODULE_BYTES = 16 << 20, KERNEL_BYTES = 256 << 20, TEXT_BYTES = 16 << 20,
 }
 
-local BUILD_S = 300
+local BUILD_S, STALE_S = 300, 86400
 local HINT = "apt-get update (Debian 12 with its security suite), or name one with --kernel FILE"
 local UNPACKERS = { [""] = { "cat" }, [".xz"] = { "xz", "-dc" }, [".zst"] = { "zstd", "-dcq" },
   [".gz"] = { "gzip", "-dc" } }
@@ -187,14 +188,24 @@ function M.write_modules(dir, modules)
   return ok, e
 end
 
--- Puts a finished folder where it belongs, in one step; one that is there is replaced.
+-- Puts a finished folder where it belongs; one that is there is replaced, or comes back when that fails.
 local function install(dir, target)
   local old = dir .. ".old"
-  if fs.exists(target) then fs.rename(target, old) end
+  local had = fs.exists(target) and fs.rename(target, old)
   local ok, e = fs.rename(dir, target)
+  if not ok and fs.exists(fs.join(target, "vmlinuz")) then ok = true end       -- another one was faster
+  if not ok and had then fs.rename(old, target) end
   fs.rmtree(old)
-  if ok or fs.exists(fs.join(target, "modules.list")) then return true end       -- another one was faster
-  return nil, e
+  return ok, e
+end
+
+-- What was left behind by one that was killed.
+local function sweep(root)
+  for _, name in ipairs(fs.list(root) or {}) do
+    local path = fs.join(root, name)
+    local st = name:match("^%.new%-%x+") and fs.stat(path)
+    if st and sys.time() - st.mtime > STALE_S then fs.rmtree(path) end
+  end
 end
 
 local function copy(from, to, max)
@@ -233,6 +244,7 @@ end
 -- A new folder below root, filled by `fill_in(dir)`, which says the name it then gets → name | nil, err
 function M.place(root, fill_in)
   local ok, e = fs.mkdir_p(root, 448)
+  sweep(root)
   local dir = fs.join(root, ".new-" .. text.hex(crypto.random(8)))
   if ok then ok, e = fs.mkdir_p(dir, 448) end
   if not ok then return nil, e end

@@ -187,7 +187,8 @@ t.is(fs.read(fs.join(root, RELEASE, "modules.list")), list, "and gives the same"
 -- failures leave what was there
 quiet()
 flag("broken", true)
-fs.write(fs.join(root, RELEASE, "mark"), "")
+assert(fs.mkdir_p(fs.join(root, ".new-0123456789abcdef/x"), 448))
+sh('touch -d "2 days ago" "$1"', fs.join(root, ".new-0123456789abcdef"))
 k = kernel.fetch(say, true)
 t.ok(k and warned[1]:find("error") and warned[1]:find("simulator only"), "a module that does not compile is a warning")
 flag("broken", false)
@@ -255,6 +256,16 @@ t.is(kernel.find(nil, nil, pinned).version, "6.12.10-straw", "a pin comes first"
 t.is(kernel.find(own).path, own, "and an option before all")
 t.ok(kernel.use "auto" and kernel.use "auto", "auto")
 t.is(kernel.find().version, "6.12.10-straw", "the newest again")
+assert(fs.mkdir_p(fs.join(top, "blobs"), 493))
+fs.write(fs.join(top, "blobs/bzImage"), bz_image("6.6.79"))
+t.is(kernel.find().version, "6.12.10-straw", "AWS's, too old")
+fs.write(fs.join(top, "blobs/bzImage"), bz_image("6.9.1"))
+fs.write(fs.join(top, "blobs/bzImage.config"), "CONFIG_NSM=y\n")
+t.is(kernel.find().version, "6.12.10-straw", "AWS's, without what is needed")
+fs.write(fs.join(top, "blobs/bzImage.config"), options_of("y"))
+t.is(kernel.find().version, "6.9.1", "AWS's, fit")
+t.is(kernel.find(nil, nil, pinned).version, "6.12.10-straw", "but a pin comes first")
+sh "rm -r blobs"
 fs.write(fs.join(root, "preferred"), "../../x\n")
 t.is(kernel.find().version, "6.12.10-straw", "a preference that is not here does not count")
 
