@@ -40,4 +40,17 @@ check "under 16 MiB ($(stat -c %s "$work/p/enclave.eif") bytes)" test "$(stat -c
 start_dev "$work/p"
 check 'the image runs in the simulator' kill -0 "$dev_pid"
 stop_dev
+
+# --- really booted, where there is a QEMU for it (tests/flow/test_qemu.sh fetches one)
+qemu=${EV_QEMU:-$top/build/qemu-cache/ev-cage/qemu/root}
+if [ -e "$qemu" ] && ev dev --help | grep -q -- --launcher; then
+    run bash -c "cd '$work/p' && timeout 300 '$EV_CAGE' dev --launcher qemu --no-kvm --qemu '$qemu' --eif-path enclave.eif \
+        --timeout 200 --port $(free_port) --exec 'curl -sk --connect-to ::\$EV_CAGE_ADDR -H \"api-key: \$EV_API_KEY\" \$EV_CAGE_URL/hello'"
+    check 'it boots, with NSM and vsock' exits 0
+    check 'and the app answers' prints 'hello from a static binary'
+    check 'no module is loaded' bash -c "! grep -q 'modules loaded' '$work/run.err'"
+    grep -E '^Booted' "$work/run.err" | sed 's/^/# /'
+else
+    skip 3 'no QEMU 11 here'
+fi
 done_testing
