@@ -24,6 +24,8 @@ local TOOLS = {
   { program = "m4", packages = { "m4" } }, { program = "bc", packages = { "bc" } },
   { header = "libelf.h", packages = { "libelf-dev" } },
 }
+-- Found or not, they end up in the configuration, and that is in the kernel: they are never found.
+local NOT_USED = { "RUSTC=/nonexistent/rustc", "BINDGEN=/nonexistent/bindgen", "PAHOLE=/nonexistent/pahole" }
 local LIBELF = "usr/lib/x86_64-linux-gnu/libelf.so"
 
 -- The options as the file that kconfig reads.
@@ -93,6 +95,7 @@ end
 local function make(source, target, o)
   local argv = { "make", "-s", "-j" .. o.jobs, "-C", source }
   for _, word in ipairs(o.arguments) do argv[#argv + 1] = word end
+  for _, word in ipairs(NOT_USED) do argv[#argv + 1] = word end
   argv[#argv + 1] = target
   local env = deb.clean_env(o.env)
   env.KBUILD_BUILD_TIMESTAMP, env.KBUILD_BUILD_VERSION = "1970-01-01T00:00:00Z", "1"
