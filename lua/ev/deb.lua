@@ -81,6 +81,24 @@ function M.unpack(dir, packages)
   return fs.join(dir, "root")
 end
 
+-- The kernel's build tools are linked with libelf. → name of its package where that is not here | nil
+function M.libelf()
+  for _, dir in ipairs { "/usr/lib", "/lib" } do
+    for _, name in ipairs(fs.list(dir) or {}) do
+      if name:match("%-linux%-gnu$") and fs.is_file(fs.join(dir, name, "libelf.so.1")) then return nil end
+    end
+  end
+  local list = M.depends("libelf-dev", "libelf1%w*")
+  return list and list[1]
+end
+
+-- Where a library of a folder of unpacked packages is found when something of it runs.
+function M.library_path(root)
+  for _, name in ipairs(fs.list(fs.join(root, "usr/lib")) or {}) do
+    if name:match("%-linux%-gnu$") then return fs.join(root, "usr/lib", name) end
+  end
+end
+
 -- For compiling: nothing of the caller's make or compiler settings, which would change the bytes.
 ---@param more? table<string, string>
 function M.clean_env(more)

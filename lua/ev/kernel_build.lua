@@ -13,6 +13,7 @@ local kernel_config = require "ev.kernel_config"
 local kernel_fetch = require "ev.kernel_fetch"
 local options = require "ev.kernel_options"
 local proc = require "ev.proc"
+local sys = require "ev.sys"
 local text = require "ev.text"
 
 local M = { PACKAGE = "linux-source-6.12" }
@@ -76,16 +77,18 @@ local function tools(dir, say)
     local here = tool.program and proc.which(tool.program) or tool.header and fs.exists("/usr/include/" .. tool.header)
     if not here then for _, name in ipairs(tool.packages) do missing[#missing + 1] = name end end
   end
+  local libelf = deb.libelf()
+  if libelf then missing[#missing + 1] = libelf end
   if #missing == 0 then return {}, {} end
   say.note("downloading " .. table.concat(missing, ", "))
   local root, e = deb.unpack(dir, missing)
   if not root then return nil, e end
   -- The development package's link points at a library that another package has installed.
-  local ok, link_err = deb.shell(root, '[ ! -h "$1" ] || for l in /usr/lib/*/libelf.so.1; do ln -sf "$l" "$1"; done',
-    LIBELF)
+  local ok, link_err = deb.shell(root, '[ ! -h "$1" ] || [ -e "$1" ] || ln -sf /usr/lib/*/libelf.so.1 "$1"', LIBELF)
   if not ok then return nil, link_err end
   local bin = fs.join(root, "usr/bin")
-  local env = { PATH = bin .. ":" .. (require("ev.sys").getenv("PATH") or "/usr/bin:/bin") }
+  local env = { PATH = bin .. ":" .. (sys.getenv("PATH") or "/usr/bin:/bin") }
+  if libelf then env.LD_LIBRARY_PATH = deb.library_path(root) end
   if fs.exists(fs.join(bin, "m4")) then env.M4 = fs.join(bin, "m4") end
   if fs.exists(fs.join(bin, "bison")) then env.BISON_PKGDATADIR = fs.join(root, "usr/share/bison") end
   return env, { "HOSTCFLAGS=-I" .. fs.join(root, "usr/include"),

@@ -120,13 +120,15 @@ local function unpack_headers(dir, release, say)
   local packages, e = deb.depends(package, "linux%-[hk][eb][a-z]+%-[%w%.+~%-]+")
   if not packages then return nil, e end
   table.insert(packages, 1, package)
+  local libelf = deb.libelf()
+  if libelf then packages[#packages + 1] = libelf end
   say("downloading its headers, to build " .. M.OWN)
   local root, get_err = deb.unpack(dir, packages)
   if not root then return nil, get_err end
   local headers = fs.join(root, "usr/src", package)
   local ok, unpack_err = deb.shell(headers, 'rm -f vmlinux; sed -i "s,^include /usr/,include $1/usr/," Makefile', root)
   if not ok then return nil, unpack_err end
-  return headers
+  return headers, libelf and { LD_LIBRARY_PATH = deb.library_path(root) } or {}
 end
 
 -- Debian's headers name the compiler that built the kernel ("gcc-12"). Where it is not here, another one.
@@ -136,7 +138,7 @@ local function compiler(headers)
   return { "CC=gcc", "HOSTCC=gcc" }
 end
 
-local function build_own(headers, place)
+local function build_own(headers, place, env)
   local source = require("ev.text.vmmio_cmdline")
   local ok, e = fs.write(fs.join(place, M.OWN .. ".c"), source, { mode = 420 })
   if ok then ok, e = fs.write(fs.join(place, "Makefile"), ("obj-m := %s.o\n"):format(M.OWN), { mode = 420 }) end
@@ -144,11 +146,11 @@ local function build_own(headers, place)
   local argv = { "make", "-s", "-C", headers, "M=" .. place }
   for _, word in ipairs(compiler(headers)) do argv[#argv + 1] = word end
   argv[#argv + 1] = "modules"
-  local r, run_err = proc.run(argv, { timeout = BUILD_S, env = deb.clean_env() })
+  local r, run_err = proc.run(argv, { timeout = BUILD_S, env = deb.clean_env(env) })
   if not r then return nil, run_err end
   if r.code ~= 0 then
     return nil, err.new("EMISSING", ("building %s failed: %s"):format(M.OWN, text.trim(r.stderr):sub(-400)),
-      { hint = "apt-get install gcc make binutils libelf1" })
+      { hint = "apt-get install gcc make binutils" })
   end
   local out = fs.join(place, M.OWN .. ".ko")
   -- No debug information and no build id: both depend on where it was built.
@@ -163,12 +165,12 @@ local function own_module(release, say)
     return nil, err.new("EMISSING", why .. ": " .. M.OWN .. " cannot be built", { hint = "apt-get install gcc make" })
   end
   local scratch <close> = deb.scratch()
-  local headers, e = unpack_headers(scratch.path, release, say)
-  if not headers then return nil, e end
+  local headers, env = unpack_headers(scratch.path, release, say)
+  if not headers then return nil, env end
   local place = fs.join(scratch.path, "build")
   local ok, dir_err = fs.mkdir_p(place, 448)
   if not ok then return nil, dir_err end
-  local module, build_err = build_own(headers, place)
+  local module, build_err = build_own(headers, place, env)
   if not module then return nil, build_err end
   return fs.read(module.path, { max = M.MODULE_BYTES })
 end
