@@ -81,6 +81,9 @@ function verbs.build(ctx)
   if not jobs then return nil, jobs_err end
   local k, e = kernel.build(ctx.ui, { force = ctx.opts.force, jobs = jobs })
   if not k then return nil, e end
+  local best = kernel.find()
+  if best and best.path == k.path then ctx.ui.note("`ev-cage build` uses it from now on, where cage.toml pins no other")
+  else ctx.ui.note("`ev-cage build` uses it after: ev-cage kernel use " .. k.version) end
   return show(ctx, k)
 end
 
