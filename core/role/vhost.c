@@ -248,7 +248,9 @@ static int set_num(struct ev_vhost *v, struct vhost_message *m)
     if (!(r = ring_at(v, s.index)) || r->started || s.num == 0 || s.num > VHOST_RING_MAX || (s.num & (s.num - 1)))
         return -EINVAL;
     r->num = s.num;
-    return vhost_ring_map(v, r);
+    if (vhost_ring_map(v, r) < 0)
+        ev_log(EV_DEBUG, "vhost", "%s: the addresses of before are of no use", v->device->name);
+    return 0;
 }
 
 static int set_base(struct ev_vhost *v, struct vhost_message *m)
@@ -269,6 +271,7 @@ static int set_addr(struct ev_vhost *v, struct vhost_message *m)
 {
     struct ring_addr a;
     struct vhost_ring *r;
+    int rc;
 
     memcpy(&a, payload(m), sizeof a);
     if (!(r = ring_at(v, a.index)) || (a.flags & RING_LOG))
@@ -277,7 +280,9 @@ static int set_addr(struct ev_vhost *v, struct vhost_message *m)
     r->avail_front = a.avail;
     r->used_front = a.used;
     r->broken = false;
-    return vhost_ring_map(v, r);
+    if ((rc = vhost_ring_map(v, r)) < 0)
+        r->desc_front = r->avail_front = r->used_front = 0;
+    return rc;
 }
 
 static int get_base(struct ev_vhost *v, struct vhost_message *m)
