@@ -230,7 +230,9 @@ static enum served serve(struct vsock *s, struct vsock_conn *c)
     }
     if (c->state != CONN_OPEN)
         return NOTHING;
-    shut = (c->host_deaf ? SHUT_RECEIVE : 0) | (c->host_eof ? SHUT_SEND : 0);
+    shut = c->host_eof ? SHUT_SEND : 0;
+    if (c->host_deaf && (c->host_eof || !(c->guest_shut & SHUT_SEND)))     /* news for who still sends */
+        shut |= SHUT_RECEIVE;
     if (shut & ~c->sent_shut)
         return send_shutdown(s, c, shut);
     return c->readable && !c->host_eof && !(c->guest_shut & SHUT_RECEIVE) ? send_data(s, c) : NOTHING;
