@@ -464,7 +464,8 @@ static int receive(struct ev_vhost *v, size_t want)
     while (m->n < want) {
         union { struct cmsghdr align; char room[CMSG_SPACE(VHOST_FDS * sizeof(int))]; } control;
         struct iovec iov = { m->bytes + m->n, want - m->n };
-        struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+        struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                            .msg_controllen = sizeof control };
         ssize_t n = recvmsg(v->front, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
         if (n < 0 && (errno == EAGAIN || errno == EINTR))

@@ -5,7 +5,7 @@
  * QEMU has connected, and when QEMU leaves the device is dead until it is closed. Guest and QEMU are
  * strangers: what they say is checked, and a ring with nonsense in it stops.
  *
- *     open: listening ──▶ front end connected ──▶ rings started ⇄ stopped ──▶ front end gone ──▶ close */
+ *     listening ──▶ connected ──▶ rings started ⇄ stopped ──▶ front end gone ──▶ close */
 #ifndef EV_ROLE_VHOST_H
 #define EV_ROLE_VHOST_H
 

@@ -72,7 +72,8 @@ static void free_nsm(struct ev_vhost *v)
     ev_free(v->dev);
 }
 
-static const struct vhost_device device = { .name = "NSM", .protocol = PROTOCOL, .rings = 1, .work = work, .free = free_nsm };
+static const struct vhost_device device = { .name = "NSM", .protocol = PROTOCOL, .rings = 1, .work = work,
+                                            .free = free_nsm };
 
 int ev_vhost_nsm_open(struct ev_rt *rt, const char *socket_path, struct ev_nsm_sim *borrow_sim,
                       struct ev_vhost **out, struct ev_err *err)

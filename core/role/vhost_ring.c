@@ -12,7 +12,8 @@
 
 #include "base/log.h"
 
-enum { DESC_LEN = 16, DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, RING_HEAD = 4, NO_NOTIFY = 1, NO_INTERRUPT = 1 };
+enum { DESC_LEN = 16, DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, RING_HEAD = 4, NO_NOTIFY = 1,
+       NO_INTERRUPT = 1 };
 
 /* --- memory --------------------------------------------------------------------------------------- */
 
@@ -142,7 +143,8 @@ struct desc { uint64_t address; uint32_t len; uint16_t flags, next; };
 static struct desc load_desc(const struct vhost_ring *r, uint16_t i)
 {
     const uint64_t *p = (const uint64_t *)(const void *)(r->desc + (size_t)i * DESC_LEN);
-    uint64_t a = le64toh(__atomic_load_n(&p[0], __ATOMIC_RELAXED)), b = le64toh(__atomic_load_n(&p[1], __ATOMIC_RELAXED));
+    uint64_t a = le64toh(__atomic_load_n(&p[0], __ATOMIC_RELAXED));
+    uint64_t b = le64toh(__atomic_load_n(&p[1], __ATOMIC_RELAXED));
 
     return (struct desc){ a, (uint32_t)b, (uint16_t)(b >> 32), (uint16_t)(b >> 48) };
 }

@@ -45,8 +45,11 @@ static void decode(const uint8_t in[VSOCK_HEADER], struct vsock_packet *p)
     memcpy(ports, in + 16, 12);
     memcpy(kind, in + 28, 4);
     memcpy(rest, in + 32, 12);
-    *p = (struct vsock_packet){ le64toh(wide[0]), le64toh(wide[1]), le32toh(ports[0]), le32toh(ports[1]), le32toh(ports[2]),
-                                le16toh(kind[0]), le16toh(kind[1]), le32toh(rest[0]), le32toh(rest[1]), le32toh(rest[2]) };
+    *p = (struct vsock_packet){
+        .src_cid = le64toh(wide[0]), .dst_cid = le64toh(wide[1]), .src_port = le32toh(ports[0]),
+        .dst_port = le32toh(ports[1]), .len = le32toh(ports[2]), .type = le16toh(kind[0]), .op = le16toh(kind[1]),
+        .flags = le32toh(rest[0]), .buf_alloc = le32toh(rest[1]), .fwd_cnt = le32toh(rest[2]),
+    };
 }
 
 static void put_header(struct vsock *s, struct vsock_conn *c, const struct vhost_chain *to, uint16_t op,
@@ -277,7 +280,8 @@ static bool serve_all(struct vsock *s, bool *starved)
 
 /* --- from the guest ---------------------------------------------------------------------------------------------- */
 
-static void open_packet(struct vsock *s, struct vsock_conn *c, const struct vsock_packet *p, const struct vhost_chain *in)
+static void open_packet(struct vsock *s, struct vsock_conn *c, const struct vsock_packet *p,
+                        const struct vhost_chain *in)
 {
     struct iovec iov[VHOST_IOV];
 
@@ -341,7 +345,8 @@ static void other_packet(struct vsock *s, struct vsock_conn *c, const struct vso
     }
 }
 
-static void known_packet(struct vsock *s, struct vsock_conn *c, const struct vsock_packet *p, const struct vhost_chain *in)
+static void known_packet(struct vsock *s, struct vsock_conn *c, const struct vsock_packet *p,
+                         const struct vhost_chain *in)
 {
     c->peer_alloc = p->buf_alloc;
     c->peer_fwd = p->fwd_cnt;
@@ -360,13 +365,15 @@ static void packet(struct vsock *s, const struct vhost_chain *in)
     uint8_t bytes[VSOCK_HEADER];
     struct vsock_packet p;
     struct vsock_conn *c;
+    bool ours;
 
     vhost_gather(in->iov, in->n_out, 0, bytes, sizeof bytes);
     decode(bytes, &p);
     if (p.src_cid != s->conf.guest_cid)
         return;                                 /* not from whom it says */
-    c = p.dst_cid == CID_HOST || p.dst_cid == CID_PARENT ? vsock_find(s, (uint32_t)p.dst_cid, p.src_port, p.dst_port) : NULL;
-    if (p.type != STREAM || (p.dst_cid != CID_HOST && p.dst_cid != CID_PARENT) || p.len > in->out_len - VSOCK_HEADER) {
+    ours = p.dst_cid == CID_HOST || p.dst_cid == CID_PARENT;
+    c = ours ? vsock_find(s, (uint32_t)p.dst_cid, p.src_port, p.dst_port) : NULL;
+    if (p.type != STREAM || !ours || p.len > in->out_len - VSOCK_HEADER) {
         if (c && p.type == STREAM)
             vsock_abort(c);
         else if (p.op != OP_RST && p.dst_cid <= UINT32_MAX)
@@ -434,7 +441,7 @@ static bool work(struct ev_vhost *v)
     return more;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------------- */
 
 static void restarted(struct ev_vhost *v)
 {
@@ -475,8 +482,10 @@ static size_t config(struct ev_vhost *v, uint8_t out[VHOST_CONFIG_MAX])
     return sizeof cid;
 }
 
-static const struct vhost_device device = { .name = "vsock", .protocol = PROTOCOL, .rings = 3, .work = work,
-                                            .restarted = restarted, .gone = gone, .free = free_vsock, .config = config };
+static const struct vhost_device device = {
+    .name = "vsock", .protocol = PROTOCOL, .rings = 3, .work = work, .restarted = restarted, .gone = gone,
+    .free = free_vsock, .config = config,
+};
 
 int ev_vhost_vsock_open(struct ev_rt *rt, const char *socket_path, const struct ev_vhost_vsock_conf *conf,
                         struct ev_vhost **out, struct ev_err *err)

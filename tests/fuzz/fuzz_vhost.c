@@ -115,8 +115,12 @@ static void chain(struct play *p)
 
 static void packet(struct play *p)
 {
-    struct { uint64_t src, dst; uint32_t from, to, len; uint16_t type, op; uint32_t flags, alloc, fwd; } __attribute__((packed)) h = {
-        .src = CID, .dst = 3, .type = 1 };
+    struct {
+        uint64_t src, dst;
+        uint32_t from, to, len;
+        uint16_t type, op;
+        uint32_t flags, alloc, fwd;
+    } __attribute__((packed)) h = { .src = CID, .dst = 3, .type = 1 };
     uint8_t *at = p->f.guest + TX_AT + (p->f.ring[1].next_desc % RING_NUM) * 1024;
     unsigned n;
 
@@ -269,7 +273,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     now = &p;
     kind = u8(&p);
     if (kind & 1)
-        demand(ev_vhost_vsock_open(rt, path, &conf, &dev, NULL) == 0 && ev_vhost_vsock_listen(dev, 5, enclave, NULL) == 0, "vsock");
+        demand(ev_vhost_vsock_open(rt, path, &conf, &dev, NULL) == 0 &&
+               ev_vhost_vsock_listen(dev, 5, enclave, NULL) == 0, "vsock");
     else
         demand(ev_vhost_nsm_open(rt, path, sim, &dev, NULL) == 0, "NSM");
     front_init(&p.f, rt, path);

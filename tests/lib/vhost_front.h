@@ -114,7 +114,8 @@ __attribute__((unused)) static void front_fini(struct front *f)
 }
 
 __attribute__((unused))
-static bool front_send(struct front *f, uint32_t request, uint32_t flags, const void *payload, size_t n, const int *fds, size_t n_fd)
+static bool front_send(struct front *f, uint32_t request, uint32_t flags, const void *payload, size_t n,
+                       const int *fds, size_t n_fd)
 {
     uint8_t bytes[12 + 1024];
     uint32_t head[3] = { request, flags | VERSION_1, (uint32_t)n };
@@ -204,7 +205,8 @@ __attribute__((unused)) static int front_ring_fd(struct front *f, uint32_t reque
     return front_ask(f, request, &index, sizeof index, &fd, 1);
 }
 
-__attribute__((unused)) static int front_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used)
+__attribute__((unused)) static int front_addr(struct front *f, uint32_t index, uint64_t desc, uint64_t avail,
+                                              uint64_t used)
 {
     struct { uint32_t index, flags; uint64_t desc, used, avail, log; } a = { index, 0, desc, used, avail, 0 };
 

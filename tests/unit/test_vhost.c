@@ -68,7 +68,8 @@ static bool answered(void)
     struct used a, b;
 
     return UNTIL(&f, used_index(&f.ring[0]) == (uint16_t)(f.ring[0].seen + 2)) && next_used(&f.ring[0], &a) &&
-           next_used(&f.ring[0], &b) && a.len == 0 && b.len > 12 && memcmp(f.guest + RESP_AT, "\xa1\x6b" "DescribeNSM", 13) == 0;
+           next_used(&f.ring[0], &b) && a.len == 0 && b.len > 12 &&
+           memcmp(f.guest + RESP_AT, "\xa1\x6b" "DescribeNSM", 13) == 0;
 }
 
 static bool serves(void)
@@ -103,7 +104,8 @@ static void test_calls(void)
     OK(answered(), "and is answered when it comes");
     queue_request(20);
     kick(&f.ring[0]);
-    OK(UNTIL(&f, next_used(&f.ring[0], &a)) && next_used(&f.ring[0], &b) && b.len == 0, "a response that does not fit is not given in part");
+    OK(UNTIL(&f, next_used(&f.ring[0], &a)) && next_used(&f.ring[0], &b) && b.len == 0,
+       "a response that does not fit is not given in part");
     close_device();
 }
 
@@ -174,8 +176,10 @@ static void test_ring_messages(void)
     EQ_INT(front_state(&f, M_SET_BASE, 0, 65536), 1, "a base past 16 bits");
     EQ_INT(front_state(&f, M_ENABLE, 0, 2), 1, "neither on nor off");
     EQ_INT(front_state(&f, M_SET_NUM, 0, 64), 0, "64 entries");
-    EQ_INT(front_addr(&f, 0, FRONT_AT, FRONT_AT + GUEST_SIZE - 64, FRONT_AT + USED_AT), 1, "a ring half outside the memory");
-    EQ_INT(front_addr(&f, 0, GUEST_AT, GUEST_AT + AVAIL_AT, GUEST_AT + USED_AT), 1, "guest addresses where QEMU's belong");
+    EQ_INT(front_addr(&f, 0, FRONT_AT, FRONT_AT + GUEST_SIZE - 64, FRONT_AT + USED_AT), 1,
+           "a ring half outside the memory");
+    EQ_INT(front_addr(&f, 0, GUEST_AT, GUEST_AT + AVAIL_AT, GUEST_AT + USED_AT), 1,
+           "guest addresses where QEMU's belong");
     EQ_INT(front_addr(&f, 0, FRONT_AT + 8, FRONT_AT + AVAIL_AT, FRONT_AT + USED_AT), 1, "descriptors out of line");
     EQ_INT(front_addr(&f, 0, FRONT_AT, FRONT_AT + AVAIL_AT + 1, FRONT_AT + USED_AT), 1, "avail out of line");
     EQ_INT(front_addr(&f, 0, FRONT_AT, FRONT_AT + AVAIL_AT, FRONT_AT + USED_AT + 2), 1, "used out of line");
@@ -300,10 +304,13 @@ static void test_hang_ups(void)
 static void test_disconnects(void)
 {
     struct { uint32_t request; uint64_t payload[5]; size_t n; int fd; } m[] = {
-        { M_GET_FEATURES, { 0 }, 0, -1 }, { M_SET_FEATURES, { 1ull << 30 | 1ull << 32 }, 8, -1 }, { M_SET_OWNER, { 0 }, 0, -1 },
+        { M_GET_FEATURES, { 0 }, 0, -1 }, { M_SET_FEATURES, { 1ull << 30 | 1ull << 32 }, 8, -1 },
+        { M_SET_OWNER, { 0 }, 0, -1 },
         { M_SET_MEM_TABLE, { 1, GUEST_AT, GUEST_SIZE, FRONT_AT, 0 }, 40, 0 }, { M_SET_NUM, { 64ull << 32 }, 8, -1 },
-        { M_SET_BASE, { 0 }, 8, -1 }, { M_SET_ADDR, { 0, FRONT_AT, FRONT_AT + USED_AT, FRONT_AT + AVAIL_AT, 0 }, 40, -1 },
-        { M_SET_KICK, { 0 }, 8, 1 }, { M_SET_CALL, { 0 }, 8, 2 }, { M_ENABLE, { 1ull << 32 }, 8, -1 }, { M_GET_BASE, { 0 }, 8, -1 },
+        { M_SET_BASE, { 0 }, 8, -1 },
+        { M_SET_ADDR, { 0, FRONT_AT, FRONT_AT + USED_AT, FRONT_AT + AVAIL_AT, 0 }, 40, -1 },
+        { M_SET_KICK, { 0 }, 8, 1 }, { M_SET_CALL, { 0 }, 8, 2 }, { M_ENABLE, { 1ull << 32 }, 8, -1 },
+        { M_GET_BASE, { 0 }, 8, -1 },
     };
     size_t before = open_fds(), done = 0;
 
@@ -405,11 +412,11 @@ static void test_hostile_rings(void)
     stops("64 MiB in one chain");
 }
 
-/* The table changes while we walk it: threads would be better liars, but every value is read once. */
 static void test_empty_pieces(void)
 {
     struct used u;
-    struct piece p[4] = { { REQ_AT, 0, false }, { REQ_AT, 12, false }, { RESP_AT, 0, true }, { RESP_AT, RESP_LEN, true } };
+    struct piece p[4] = { { REQ_AT, 0, false }, { REQ_AT, 12, false }, { RESP_AT, 0, true },
+                          { RESP_AT, RESP_LEN, true } };
 
     open_running();
     memcpy(f.guest + REQ_AT, describe, sizeof describe - 1);
