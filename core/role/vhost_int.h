@@ -86,6 +86,7 @@ struct ev_vhost {
     struct vhost_src listen_src, front_src, wake_src;
     struct ev_watch *watch;
     uint64_t features;
+    unsigned breaks;                    /* queues that were stopped */
     struct vhost_message in;
     struct vhost_mem mem;
     struct vhost_ring ring[VHOST_RINGS];

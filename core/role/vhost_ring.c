@@ -8,28 +8,39 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "base/log.h"
 
 enum { DESC_LEN = 16, DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, RING_HEAD = 4, NO_NOTIFY = 1,
-       NO_INTERRUPT = 1 };
+       NO_INTERRUPT = 1, BREAKS_TOLD = 8 };
 
 /* --- memory --------------------------------------------------------------------------------------- */
 
 /* A file that could be cut short would let QEMU (or who shares it) end us with a SIGBUS: it must be
- * sealed against that, as QEMU's memfd back end does by itself. */
+ * sealed against that, as QEMU's memfd back end does by itself. Huge pages can do the same by running
+ * out, so they are not for us. */
+static bool stays(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+    struct statfs fs;
+
+    return seals >= 0 && (seals & F_SEAL_SHRINK) && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 int vhost_mem_add(struct vhost_mem *m, const struct vhost_region *want, uint64_t offset, int fd)
 {
     struct vhost_region r = *want;
-    int seals = fcntl(fd, F_GET_SEALS);
     struct stat st;
 
     if (m->n == VHOST_REGIONS)
         return -ENOBUFS;
     if (r.size == 0 || r.guest + r.size < r.guest || r.front + r.size < r.front || offset + r.size < offset)
         return -EINVAL;
-    if (seals < 0 || !(seals & F_SEAL_SHRINK))
+    if (!stays(fd))
         return -EACCES;
     if (fstat(fd, &st) < 0 || st.st_size < 0 || offset + r.size > (uint64_t)st.st_size)
         return -EINVAL;
@@ -131,7 +142,8 @@ void vhost_ring_break(struct ev_vhost *v, struct vhost_ring *r, const char *why)
     if (r->broken)
         return;
     r->broken = true;
-    ev_log(EV_WARN, "vhost", "%s: queue %d stopped: %s", v->device->name, (int)(r - v->ring), why);
+    /* A guest that begins anew only to do it again does not fill the log. */
+    ev_log(v->breaks++ < BREAKS_TOLD ? EV_WARN : EV_DEBUG, "vhost", "%s: queue %d stopped: %s", v->device->name, (int)(r - v->ring), why);
     if (r->error >= 0 && write(r->error, &one, sizeof one) < 0)
         ev_log(EV_DEBUG, "vhost", "nobody hears of it");
 }

@@ -410,12 +410,14 @@ static bool take_packets(struct vsock *s)
     return true;
 }
 
-/* → true: the guest is not ready for them. */
+/* → true: they wait for the guest's buffers. */
 static bool accept_hosts(struct vsock *s, bool *more)
 {
     struct ev_vhost *v = s->v;
-    bool filled = vhost_ring_filled(v, &v->ring[VSOCK_RX]) && vhost_ring_ready(v, &v->ring[VSOCK_TX]), wait = false;
+    bool filled = vhost_ring_filled(v, &v->ring[VSOCK_RX]), wait = false;
 
+    if (!vhost_ring_ready(v, &v->ring[VSOCK_TX]))       /* nobody could answer */
+        return false;
     for (struct vsock_listener *l = s->listeners; l; l = l->next) {
         wait = wait || (!filled && l->pending);
         if (filled)

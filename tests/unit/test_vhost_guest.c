@@ -129,6 +129,34 @@ static void test_host_flood(void)
     end();
 }
 
+static int turns_of_a_second(void)
+{
+    uint64_t end_at = ev_rt_now_ms(rt) + 1000;
+    int n = 0;
+
+    while (ev_rt_now_ms(rt) < end_at && n < 100000) {
+        ev_rt_run_once(rt);
+        n++;
+    }
+    return n;
+}
+
+/* A guest whose TX queue stopped cannot answer; hosts that wait for it cost no time. */
+static void test_no_spin(void)
+{
+    int fd;
+
+    begin();
+    queue_chain(&f.ring[TX], &(struct piece){ TX_AT, 1, false }, 1);
+    OK(stopped(TX), "the guest's queue is stopped");
+    fd = front_connect(enclave);
+    turns(&f, 3);
+    OK(fd >= 0 && silent(), "a host waits");
+    EQ_INT(turns_of_a_second() < 2500, 1, "the loop only turns for the test's clock");
+    close(fd);
+    end();
+}
+
 int main(void)
 {
     if (world_open() < 0)
@@ -137,6 +165,7 @@ int main(void)
     test_broken_rings();
     test_reset_flood();
     test_host_flood();
+    test_no_spin();
     world_close();
     return tap_done();
 }
