@@ -143,7 +143,8 @@ void vhost_ring_break(struct ev_vhost *v, struct vhost_ring *r, const char *why)
         return;
     r->broken = true;
     /* A guest that begins anew only to do it again does not fill the log. */
-    ev_log(v->breaks++ < BREAKS_TOLD ? EV_WARN : EV_DEBUG, "vhost", "%s: queue %d stopped: %s", v->device->name, (int)(r - v->ring), why);
+    ev_log(v->breaks++ < BREAKS_TOLD ? EV_WARN : EV_DEBUG, "vhost", "%s: queue %d stopped: %s", v->device->name,
+           (int)(r - v->ring), why);
     if (r->error >= 0 && write(r->error, &one, sizeof one) < 0)
         ev_log(EV_DEBUG, "vhost", "nobody hears of it");
 }
