@@ -178,10 +178,8 @@ static enum served send_data(struct vsock *s, struct vsock_conn *c)
     ssize_t n;
 
     if (may == 0) {
-        if (c->asked_credit)
-            return NOTHING;
-        c->asked_credit = send_control(s, c, OP_CREDIT_REQUEST, 0) == SOME;
-        return c->asked_credit ? SOME : NO_ROOM;
+        vsock_starve(c);
+        return NOTHING;
     }
     take_room(s, &b, may < BATCH_BYTES ? may : BATCH_BYTES);
     if (b.n == 0)
@@ -218,7 +216,7 @@ static enum served send_shutdown(struct vsock *s, struct vsock_conn *c, unsigned
 /* One step of one connection. What is first in the list goes first on the wire. */
 static enum served serve(struct vsock *s, struct vsock_conn *c)
 {
-    static const enum vsock_op order[] = { OP_RST, OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE };
+    static const enum vsock_op order[] = { OP_RST, OP_REQUEST, OP_RESPONSE, OP_CREDIT_UPDATE, OP_CREDIT_REQUEST };
     bool dead = c->state == CONN_RESET;
     unsigned shut;
 
@@ -350,8 +348,9 @@ static void known_packet(struct vsock *s, struct vsock_conn *c, const struct vso
 {
     c->peer_alloc = p->buf_alloc;
     c->peer_fwd = p->fwd_cnt;
-    if (c->asked_credit && credit(c) > 0) {
-        c->asked_credit = false;
+    if (c->starved && credit(c) > 0) {
+        c->starved = false;
+        c->ask_at = 0;
         vsock_ready(c);
     }
     if (c->state == CONN_OPEN)

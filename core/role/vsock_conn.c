@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 
-enum { TICK_MS = 20, CONNECT_MS = 5000, RESPONSE_MS = 30000, LINGER_MS = 30000, HOST_PORTS = 1 << 30, PARENT_CID = 3 };
+enum { TICK_MS = 20, ASK_MS = 200, CONNECT_MS = 5000, RESPONSE_MS = 30000, LINGER_MS = 30000, HOST_PORTS = 1 << 30, PARENT_CID = 3 };
 
 /* --- finding -------------------------------------------------------------------------------------------- */
 
@@ -64,6 +64,12 @@ static void tick(void *ctx)
     bool any = false;
 
     for (struct vsock_conn *c = s->all; c; c = c->next) {
+        if (c->ask_at && now >= c->ask_at) {
+            c->ask_at = 0;
+            if (c->state == CONN_OPEN)
+                vsock_say(c, OP_CREDIT_REQUEST);
+        }
+        any = any || c->ask_at;
         if (!c->deadline)
             continue;
         if (now >= c->deadline)
@@ -113,6 +119,17 @@ void vsock_say(struct vsock_conn *c, enum vsock_op op)
     vsock_ready(c);
 }
 
+/* Drivers tell of new credit by themselves. One that is asked at once answers with what little it has,
+ * and many small packets follow. */
+void vsock_starve(struct vsock_conn *c)
+{
+    if (c->starved)
+        return;
+    c->starved = true;
+    c->ask_at = ev_rt_now_ms(c->s->v->rt) + ASK_MS;
+    need_tick(c->s);
+}
+
 /* --- ends ----------------------------------------------------------------------------------------------------- */
 
 static void let_go(struct vsock_conn *c)
@@ -130,7 +147,7 @@ void vsock_kill(struct vsock_conn *c)
     let_go(c);
     unhash(c);
     c->state = CONN_DEAD;
-    c->deadline = 0;
+    c->deadline = c->ask_at = 0;
     c->s->n_dead++;
 }
 

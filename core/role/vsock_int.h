@@ -46,12 +46,12 @@ struct vsock_conn {
     unsigned send;                                      /* bit per vsock_op */
     unsigned guest_shut, sent_shut;                     /* SHUT_* as the guest said, and as we said */
     bool readable, host_eof, host_deaf;                 /* the host sends no more; receives no more */
-    bool asked_credit, wrote_shut;
+    bool starved, wrote_shut;                           /* starved: has bytes and no credit for them */
     uint32_t rx_cnt, fwd_cnt, told_fwd;                 /* from the guest; given to the host; as last said */
     uint32_t tx_cnt, peer_alloc, peer_fwd;
     struct ev_buf out;                                  /* waits until the host takes it */
     size_t out_off;
-    uint64_t deadline;                                  /* 0: none */
+    uint64_t deadline, ask_at;                          /* 0: none */
 };
 
 struct vsock_listener {
@@ -86,6 +86,7 @@ void vsock_open_from_guest(struct vsock *s, const struct vsock_packet *p);
 bool vsock_accept(struct vsock *s, struct vsock_listener *l, unsigned budget);   /* true: more at once */
 void vsock_ready(struct vsock_conn *c);
 void vsock_say(struct vsock_conn *c, enum vsock_op op);
+void vsock_starve(struct vsock_conn *c);                /* no credit: the guest is asked if that lasts */
 void vsock_write(struct vsock_conn *c, const struct iovec *iov, size_t n, size_t len);   /* bytes from the guest */
 void vsock_guest_shut(struct vsock_conn *c, unsigned flags);
 void vsock_abort(struct vsock_conn *c);                 /* an RST is sent, then it is dead */
