@@ -279,8 +279,11 @@ static void report(int code, int signum, const char *reason)
         if (line[i] == '\n' || line[i] == '\r')
             line[i] = ' ';
     line[n++] = '\n';
-    if (ev_write_all(fd, line, (size_t)n) == 0)
-        shutdown(fd, SHUT_WR);
+    if (ev_write_all(fd, line, (size_t)n) == 0 && shutdown(fd, SHUT_WR) == 0) {
+        struct pollfd p = { fd, POLLIN, 0 };        /* the end of a machine would overtake what is queued */
+
+        poll(&p, 1, REPORT_MS);
+    }
     close(fd);
 }
 

@@ -1,8 +1,8 @@
 /* launch_sim.h — the parts of the simulator's launcher, and how they share the work.
  *
- *   launch_sim.c   struct ev_launch: NSM simulator, console, deadlines, the end
- *   sim_twin.c     the vsock twin: connect and listen for the enclave, heartbeat, exit report
- *   sim_spawn.c    namespaces, id maps, descriptors; the janitor
+ *   launch_sim.c   NSM simulator, descriptors (what it shares with QEMU's: launch_common.c)
+ *   sim_twin.c     the vsock twin: connect and listen for the enclave
+ *   sim_spawn.c    namespaces, id maps, descriptors
  *   sim_child.c    inside the namespaces, before /init of the image: root, /dev, unpacking
  *
  * The child is our own binary executed again under the name below, because unpacking an image in a
@@ -26,16 +26,6 @@ struct ev_sim_spawn {
 };
 /* → pid of the child, which waits for nothing any more. */
 int ev_sim_spawn(const struct ev_sim_spawn *s, struct ev_err *err) EV_MUST_USE;
-
-/* The janitor kills the enclave and removes the sockets in the folder and the folder if we die without
- * ev_janitor_stop. */
-struct ev_janitor { int pid, pipe; };
-int ev_janitor_start(const char *dir, int dir_fd, struct ev_janitor *out, struct ev_err *err) EV_MUST_USE;
-int ev_janitor_watch(const struct ev_janitor *j, int pid, struct ev_err *err) EV_MUST_USE;   /* at most once */
-void ev_janitor_stop(struct ev_janitor *j);
-/* Sockets in it, then the folder; nothing else is ever removed. System calls only. */
-void ev_sim_remove_sockets(int dir_fd);
-void ev_sim_remove_dir(int dir_fd, const char *path);
 
 struct ev_twin_conf {
     struct ev_rt *rt;

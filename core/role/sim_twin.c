@@ -1,8 +1,8 @@
 /* sim_twin.c — the launcher's end of the vsock twin (net/vsock.h, launch_sim.h).
  *
  * The enclave asks for a connection to the parent or for a listening socket, and gets a descriptor;
- * it never sees a path. Ports 9000 and 7781 are answered here: heartbeat and exit report. Bounded: a
- * hostile enclave gets at most LISTENERS sockets, and one heartbeat and one report at a time. */
+ * it never sees a path. Ports 9000 and 7781 are answered by launch_ports.c. Bounded: a hostile
+ * enclave gets at most LISTENERS sockets. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,22 +10,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/buf.h"
 #include "net/vsock.h"
+#include "role/launch_ports.h"
 #include "role/launch_sim.h"
 
-enum { OP_CONNECT = 1, OP_LISTEN = 2, REQUEST_LEN = 8, LISTENERS = 64, REPORT_MAX = 512, BACKLOG = 128,
-       HEARTBEAT = 0xB7, REQUESTS_A_TURN = 16 };
+enum { OP_CONNECT = 1, OP_LISTEN = 2, REQUEST_LEN = 8, LISTENERS = 64, BACKLOG = 128, REQUESTS_A_TURN = 16 };
 
 struct ev_twin {
     struct ev_rt *rt;
     const char *dir;
-    int fd, beat_fd, report_fd;
-    struct ev_watch *watch, *beat_watch;
+    int fd;
+    struct ev_watch *watch;
     size_t n_listeners;
-    struct ev_buf report;
-    void (*heartbeat)(void *ctx);
-    void *ctx;
+    struct ev_ports ports;
 };
 
 static void answer(struct ev_twin *t, int code, int fd)
@@ -99,34 +96,6 @@ static int listen_enclave(struct ev_twin *t, uint32_t port)
     return fd;
 }
 
-static void beat_ready(void *ctx, int events)
-{
-    struct ev_twin *t = ctx;
-    uint8_t byte = 0;
-    ssize_t n = recv(t->beat_fd, &byte, 1, MSG_DONTWAIT);
-
-    (void)events;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    ev_watch_stop(t->beat_watch);
-    t->beat_watch = NULL;
-    if (n == 1 && byte == HEARTBEAT && send(t->beat_fd, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
-        t->heartbeat(t->ctx);
-}
-
-/* One end for the enclave (returned), the other kept in *keep; a second one replaces the first. */
-static int own_port(int *keep)
-{
-    int pair[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
-    if (*keep >= 0)
-        close(*keep);
-    *keep = pair[0];
-    return pair[1];
-}
-
 static int open_port(struct ev_twin *t, uint8_t op, uint32_t port)
 {
     int fd;
@@ -135,15 +104,8 @@ static int open_port(struct ev_twin *t, uint8_t op, uint32_t port)
         return listen_enclave(t, port);
     if (op != OP_CONNECT)
         return -EINVAL;
-    if (port == EV_PORT_EXIT)
-        return own_port(&t->report_fd);
-    if (port != EV_PORT_HEARTBEAT)
-        return connect_parent(t, port);
-    ev_watch_stop(t->beat_watch);
-    t->beat_watch = NULL;
-    if ((fd = own_port(&t->beat_fd)) >= 0)
-        t->beat_watch = ev_watch_start(t->rt, t->beat_fd, EV_READABLE, beat_ready, t);
-    return fd;
+    fd = ev_ports_connect(&t->ports, port);
+    return fd == -ENOENT ? connect_parent(t, port) : fd;
 }
 
 static void request_ready(void *ctx, int events)
@@ -178,37 +140,24 @@ struct ev_twin *ev_twin_open(const struct ev_twin_conf *conf)
     t->rt = conf->rt;
     t->dir = conf->dir;
     t->fd = conf->take_fd;
-    t->heartbeat = conf->heartbeat;
-    t->ctx = conf->ctx;
-    t->beat_fd = t->report_fd = -1;
-    ev_buf_init(&t->report, REPORT_MAX);
+    ev_ports_init(&t->ports, t->rt, conf->heartbeat, conf->ctx);
     t->watch = ev_watch_start(t->rt, t->fd, EV_READABLE, request_ready, t);
     return t;
 }
 
 const char *ev_twin_report(struct ev_twin *t)
 {
-    char chunk[REPORT_MAX];
-    ssize_t n;
-
     request_ready(t, 0);
-    while (t->report_fd >= 0 && (n = recv(t->report_fd, chunk, sizeof(chunk), MSG_DONTWAIT)) > 0)
-        if (ev_buf_put(&t->report, chunk, (size_t)n) < 0)
-            break;
-    return ev_buf_str(&t->report);
+    return ev_ports_report(&t->ports);
 }
 
 void ev_twin_close(struct ev_twin *t)
 {
-    int fds[] = { t ? t->fd : -1, t ? t->beat_fd : -1, t ? t->report_fd : -1 };
-
     if (!t)
         return;
     ev_watch_stop(t->watch);
-    ev_watch_stop(t->beat_watch);
-    for (size_t i = 0; i < EV_COUNT(fds); i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
-    ev_buf_fini(&t->report);
+    ev_ports_fini(&t->ports);
+    if (t->fd >= 0)
+        close(t->fd);
     ev_free(t);
 }

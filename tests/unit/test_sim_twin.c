@@ -1,4 +1,5 @@
 /* test_sim_twin.c — the launcher's end of the vsock twin against an enclave that means harm. */
+#include "role/launch_common.h"
 #include "role/launch_sim.h"
 
 #include "net/vsock.h"
@@ -186,7 +187,7 @@ int main(void)
     EQ_INT(ev_rt_open_handles(rt), 0, "no handle is left");
     ev_rt_free(rt);
     dir_fd = open(dir, O_RDONLY | O_DIRECTORY);
-    ev_sim_remove_dir(dir_fd, dir);
+    ev_launch_remove_dir(dir_fd, dir);
     close(dir_fd);
     OK(access(dir, F_OK) < 0, "no socket and no folder is left");
     return tap_done();
