@@ -58,6 +58,7 @@ all: $(LIB) $(if $(wildcard core/main.c),$(BIN)) $(if $(wildcard scripts/dev/run
 help:
 	@echo 'make            build $(BIN) and the runtime ramdisk'
 	@echo 'make demo       install what is missing, build, run the example cage, show its attested answer'
+	@echo '                LAUNCHER=qemu boots it for real, in a machine of QEMU'
 	@echo 'make test       install what is missing, run every test (sanitizers, fuzz corpus, layers too)'
 	@echo 'make quick      unit and Lua tests only, under a minute'
 	@echo 'make test-long  the slow ones: a fresh machine, a real kernel in QEMU'
@@ -163,9 +164,10 @@ bench: all
 lint:
 	@scripts/dev/lint.sh
 
+LAUNCHER ?= sim
 demo: deps-runtime
 	@$(MAKE) --no-print-directory $(JOBS) all
-	@examples/hello-cage/demo.sh $(B)
+	@LAUNCHER=$(LAUNCHER) examples/hello-cage/demo.sh $(B)
 
 ci: lint
 	@$(MAKE) --no-print-directory test

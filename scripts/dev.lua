@@ -1,5 +1,5 @@
--- dev: builds the cage and runs it here, in the simulator, with the development identity. The plain
--- TCP front moves bytes; TLS ends inside. `dev --crypto-api` is a mock of the crypto API instead.
+-- dev: builds the cage and runs it here, in the simulator or in QEMU, with the development identity. The
+-- plain TCP front moves bytes; TLS ends inside. `dev --crypto-api` is a mock of the crypto API instead.
 local attest = require "ev.attest"
 local build = require "ev.build"
 local config = require "ev.config"
@@ -12,12 +12,16 @@ local launch = require "ev.c.launch"
 local net = require "ev.net"
 local nitro = require "ev.c.nitro"
 local proc = require "ev.proc"
+local qemu = require "ev.qemu"
 local sys = require "ev.sys"
 local task = require "ev.task"
 local text = require "ev.text"
 
 local LINE_MAX = 65536
 local DEFAULT_PORT, INGRESS, HEALTH, SIGTERM, STOP_S, APP_S = 8443, 7777, 7779, 15, 10, 15
+local ASK_S = { sim = 3, qemu = 10 }                  -- one question; an emulated machine may be slow
+local ACCEL = { kvm = "with KVM", tcg = "by emulation (no usable /dev/kvm)",
+  ["tcg-after-kvm"] = "by emulation (KVM was tried and did not boot it)" }
 
 -- The image to run → path, configuration | nil, err
 local function image_of(ctx)
@@ -80,7 +84,7 @@ local function healthy(addr)
   return answer ~= nil and answer.status == 200, answer and answer.body
 end
 
-local function wait_healthy(run, addr, seconds)
+local function wait_healthy(run, addr, seconds, launcher)
   local deadline, last = task.now() + seconds, nil
   while task.now() < deadline do
     if run:exited() then
@@ -88,7 +92,7 @@ local function wait_healthy(run, addr, seconds)
       return nil, err.new("EAPP", "the cage ended: " .. exit.why,
         { exit = exit.code ~= 0 and exit.code or 70, hint = "its console is above; app output needs debug = true" })
     end
-    local results = table.pack(task.timeout(3, healthy, addr))
+    local results = table.pack(task.timeout(ASK_S[launcher], healthy, addr))
     if results[1] == true then return true end
     if type(results[2]) == "string" then last = results[2] end
     task.sleep(0.1)
@@ -110,11 +114,12 @@ local function app_answers(c, trust)
 end
 
 -- Without a healthcheck path "healthy" does not mean that the app listens yet. Waits for that, a while.
-local function wait_app(ctx, run, cfg, c)
+local function wait_app(ctx, run, cfg, c, launcher)
   if cfg.healthcheck or not cfg.tls_termination then return end
-  local trust, deadline = attest.trust(c.root), task.now() + APP_S
+  local patience = ASK_S[launcher]
+  local trust, deadline = attest.trust(c.root), task.now() + APP_S * patience / ASK_S.sim
   while trust and task.now() < deadline and not run:exited() do
-    if task.timeout(5, app_answers, c, trust) then return end
+    if task.timeout(2 + patience, app_answers, c, trust) then return end
     task.sleep(0.1)
   end
   if not run:exited() then ctx.ui.warn("the app does not answer on its port yet") end
@@ -168,17 +173,38 @@ local function ended(ctx, exit)
   return exit.signal ~= 0 and 128 + exit.signal or exit.code
 end
 
-local function start(eif, cfg, id, dir, seconds)
-  local cert, key = identity.root(id)
-  if not cert then return nil, key end
-  return launch.sim { eif = eif, dir = dir, root_cert = cert, root_key = key, debug = cfg.debug,
-    timeout = math.ceil(seconds) }
+-- Which launcher → "sim" | "qemu", its QEMU | nil, err
+local function choose(opts)
+  if opts.launcher == "sim" then return "sim" end
+  local found, e = qemu.find(opts.qemu)
+  if found then return "qemu", found end
+  if opts.launcher == "auto" and not opts.qemu then return "sim" end
+  return nil, e:wrap("--launcher qemu")
 end
 
-local function run_cage(ctx, eif, cfg, id, port, seconds)
+local function number(opts, name, max)
+  if not opts[name] then return 0 end
+  local n = math.tointeger(tonumber(opts[name]))
+  if n and n > 0 and n <= max then return n end
+  return nil, err.new("EUSAGE", ("--%s: a whole number from 1 to %d"):format(name, max))
+end
+
+local function start(eif, cfg, id, dir, how)
+  local cert, key = identity.root(id)
+  if not cert then return nil, key end
+  local conf = { eif = eif, dir = dir, root_cert = cert, root_key = key, debug = cfg.debug,
+    timeout = math.ceil(how.seconds) }
+  if how.launcher == "sim" then return launch.sim(conf) end
+  conf.argv, conf.env = how.qemu.argv, qemu.environ(how.qemu)
+  conf.memory, conf.cpus, conf.no_kvm = how.memory, how.cpus, how.no_kvm
+  return launch.qemu(conf)
+end
+
+local function run_cage(ctx, eif, cfg, id, port, how)
   -- Made by the launcher, whose janitor removes it even when we are killed: so nothing of ours around it.
   local dir = fs.join(sys.getenv("TMPDIR") or "/tmp", "ev-cage-" .. text.hex(crypto.random(8)))
-  local run <close>, console = start(eif, cfg, id, dir, seconds)
+  local began = task.now()
+  local run <close>, console = start(eif, cfg, id, dir, how)
   if not run then return nil, console end
   local out <close> = console
   local _ <close> = task.spawn(follow_console, ctx, out)
@@ -187,26 +213,42 @@ local function run_cage(ctx, eif, cfg, id, port, seconds)
     task.sleep(0.2)                     -- what the console still has to say
     return nil, boot_err
   end
+  if how.launcher == "qemu" then
+    ctx.ui.note(("Booted in %.1f s, QEMU %s %s"):format(task.now() - began, how.qemu.version, ACCEL[run:accel()]))
+  end
   local front <close>, front_err = net.forward("127.0.0.1:" .. port, ("unix:%s/enclave_%d"):format(dir, INGRESS))
   if not front then return nil, taken(front_err) end
-  local up, health_err = wait_healthy(run, ("unix:%s/enclave_%d"):format(dir, HEALTH), seconds)
+  local up, health_err = wait_healthy(run, ("unix:%s/enclave_%d"):format(dir, HEALTH), how.seconds, how.launcher)
   if not up then return nil, health_err end
   local c = coordinates(cfg, id, (front:addr():gsub("^tcp:", "")))
-  wait_app(ctx, run, cfg, c)
+  wait_app(ctx, run, cfg, c, how.launcher)
   if run:exited() then return ended(ctx, run:wait_exit()) end
   if ctx.opts.exec then return exec(ctx, run, c) end
   announce(ctx, cfg, c)
   return ended(ctx, run:wait_exit())
 end
 
+-- How to run, from the options → {launcher, qemu, memory, cpus, seconds} | nil, err
+local function plan(opts)
+  local how, e = { seconds = tonumber(opts.timeout), no_kvm = opts.no_kvm }, nil
+  if not how.seconds or how.seconds <= 0 or how.seconds > 3600 then
+    return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
+  end
+  how.memory, e = number(opts, "memory", 1 << 20)
+  if not how.memory then return nil, e end
+  how.cpus, e = number(opts, "cpus", 64)
+  if not how.cpus then return nil, e end
+  how.launcher, how.qemu = choose(opts)
+  if not how.launcher then return nil, how.qemu end
+  return how
+end
+
 return function(ctx)
   if ctx.opts.crypto_api then return require("ev.mock").run(ctx) end
   local port, port_err = port_of(ctx.opts)
   if not port then return nil, port_err end
-  local seconds = tonumber(ctx.opts.timeout)
-  if not seconds or seconds <= 0 or seconds > 3600 then
-    return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
-  end
+  local how, how_err = plan(ctx.opts)
+  if not how then return nil, how_err end
   local free, free_err = port_is_free(port)
   if not free then return nil, free_err end
   local id, id_err = identity.load()
@@ -214,6 +256,7 @@ return function(ctx)
   if id.created then ctx.ui.note("Made a development identity in " .. id.dir) end
   local eif, cfg = image_of(ctx)
   if not eif then return nil, cfg end
-  ctx.ui.note("Starting the cage in the simulator (development root, not AWS's)")
-  return run_cage(ctx, eif, cfg, id, port, seconds)
+  ctx.ui.note(how.launcher == "sim" and "Starting the cage in the simulator (development root, not AWS's)"
+    or "Starting the cage in QEMU, its NSM simulated (development root, not AWS's)")
+  return run_cage(ctx, eif, cfg, id, port, how)
 end

@@ -6,6 +6,7 @@ local identity = require "ev.identity"
 local json = require "ev.json"
 local kernel = require "ev.kernel"
 local proc = require "ev.proc"
+local qemu = require "ev.qemu"
 local sys = require "ev.sys"
 
 local LIB_DIRS = { "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu",
@@ -95,6 +96,12 @@ function checks.libraries()
   return needed and "missing" or "info", table.concat(missing, ", "), "apt-get install " .. table.concat(packages, " ")
 end
 
+function checks.qemu()
+  local found, e = qemu.find()
+  if found then return "ok", ("%s (%s)"):format(found.version, found.path) end
+  return "info", e.message, "ev-cage doctor --fix, for dev --launcher qemu"
+end
+
 function checks.vsock()
   if fs.exists("/dev/vsock") then return "ok", "/dev/vsock" end
   return "info", "no /dev/vsock: enclaves run in the simulator here"
@@ -125,11 +132,24 @@ end
 local ORDER = {
   { "builder", "container builder" }, { "kernel", "kernel for images" }, { "runtime", "runtime ramdisk" },
   { "namespaces", "namespaces" }, { "newuidmap", "newuidmap" }, { "libraries", "libraries" },
-  { "vsock", "vsock" }, { "nitro", "Nitro" }, { "state", "state folder" },
+  { "qemu", "QEMU" }, { "vsock", "vsock" }, { "nitro", "Nitro" }, { "state", "state folder" },
 }
 local COLOUR = { ok = "green", info = "dim", missing = "red" }
 
+-- What can be had without touching the system.
+local function fix(ctx)
+  if qemu.find() then return true end
+  local found, e = qemu.fetch(ctx.ui.note)
+  if not found then return nil, e end
+  ctx.ui.note(("QEMU %s works (%s)"):format(found.version, found.path))
+  return true
+end
+
 return function(ctx)
+  if ctx.opts.fix then
+    local ok, e = fix(ctx)
+    if not ok then return nil, e end
+  end
   local list, rows, good = {}, {}, true
   for i, entry in ipairs(ORDER) do
     local status, detail, hint = checks[entry[1]]()

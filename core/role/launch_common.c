@@ -257,6 +257,7 @@ int ev_launch_open(struct ev_launch *l, const struct ev_launch_kind *kind, const
     l->rt = conf->rt;
     l->dir_fd = l->pid = l->pid_fd = l->console_read = l->console_out = -1;
     l->janitor.pid = -1;
+    l->accel = "sim";
     l->boot_ms = conf->boot_timeout_ms ? conf->boot_timeout_ms : BOOT_MS;
     l->on_booted = conf->booted;
     l->on_exited = conf->exited;
@@ -317,6 +318,8 @@ int ev_launch_watch(struct ev_launch *l, int pid, int take_console, struct ev_er
     l->boot_timer = ev_timer_start(l->rt, l->boot_ms, false, boot_late, l);
     return 0;
 }
+
+const char *ev_launch_accel(const struct ev_launch *l) { return l->accel; }
 
 void ev_launch_signal(struct ev_launch *l, int signum)
 {

@@ -55,6 +55,7 @@ struct ev_launch {
     int signalled;                          /* the first signal that was asked for, or 0 */
     uint64_t boot_ms;
     struct stat image;                      /* as it was before it was opened */
+    const char *accel;                      /* ev_launch_accel */
     struct ev_janitor janitor;
     struct ev_nsm_sim *nsm;
     struct ev_watch *pid_watch, *console_watch;

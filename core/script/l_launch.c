@@ -1,6 +1,6 @@
 /* l_launch.c — ev.c.launch: an enclave that runs, as a Lua object.
  *
- *     sim{…} ──▶ starting ──▶ booted ──▶ exited ──▶ closed
+ *     sim{…}, qemu{…} ──▶ starting ──▶ booted ──▶ exited ──▶ closed
  *
  * The userdata owns the launch; closing it (also by `<close>` and by the collector) kills the enclave
  * and cleans up. One task waits at a time. */
@@ -16,7 +16,7 @@ struct launch {
     struct ev_launch *l;
     bool booted, exited;
     int code, signum;
-    char why[256];
+    char why[1024];
     struct ev_task *task;               /* who waits for either event */
 };
 
@@ -74,16 +74,14 @@ static int console_pair(lua_State *L, int *theirs, struct ev_err *err)
     return ev_lua_push_stream(L, s);
 }
 
-/* sim{eif, dir, root_cert, root_key, debug, timeout (seconds)} → launch, console stream | nil, err */
-static int l_sim(lua_State *L)
+typedef int launcher(const struct ev_launch_conf *, struct ev_launch **, struct ev_err *);
+
+static EV_MAY_RAISE int start(lua_State *L, struct ev_launch_conf c, launcher *run)
 {
     struct ev_err err = EV_ERR_INIT;
-    struct ev_launch_conf c = { 0 };
     struct launch *b;
     int rc;
 
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
     c.rt = ev_lua_rt(L);
     c.eif_path = ev_lua_field_str(L, 1, "eif");
     c.dir = ev_lua_field_str(L, 1, "dir");
@@ -101,9 +99,33 @@ static int l_sim(lua_State *L)
     c.exited = on_exited;
     c.ctx = b;
     if (console_pair(L, &c.console_fd, &err) < 0) return ev_lua_fail(L, &err);
-    rc = ev_launch_sim(&c, &b->l, &err);
+    rc = run(&c, &b->l, &err);
     close(c.console_fd);
     return rc < 0 ? ev_lua_fail(L, &err) : 2;
+}
+
+/* sim{eif, dir, root_cert, root_key, debug, timeout (seconds)} → launch, console stream | nil, err */
+static int l_sim(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    return start(L, (struct ev_launch_conf){ 0 }, ev_launch_sim);
+}
+
+/* qemu{… as sim, argv, env, memory (MiB), cpus, no_kvm} → launch, console stream | nil, err */
+static int l_qemu(lua_State *L)
+{
+    struct ev_launch_conf c = { 0 };
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    c.qemu = ev_lua_field_strings(L, 1, "argv");
+    luaL_argcheck(L, c.qemu && c.qemu[0], 1, "argv is empty");
+    c.qemu_env = ev_lua_field_strings(L, 1, "env");
+    c.memory_mib = (uint32_t)ev_lua_field_int(L, 1, "memory", 0);
+    c.cpus = (uint32_t)ev_lua_field_int(L, 1, "cpus", 0);
+    c.no_kvm = ev_lua_field_bool(L, 1, "no_kvm", false);
+    return start(L, c, ev_launch_qemu);
 }
 
 static struct launch *check(lua_State *L) { return luaL_checkudata(L, 1, LAUNCH_MT); }
@@ -189,6 +211,16 @@ static int l_exited(lua_State *L)
     return 1;
 }
 
+/* launch:accel() → "sim" | "kvm" | "tcg" | "tcg-after-kvm" | nil when closed */
+static int l_accel(lua_State *L)
+{
+    struct launch *b = check(L);
+
+    if (b->l) lua_pushstring(L, ev_launch_accel(b->l));
+    else lua_pushnil(L);
+    return 1;
+}
+
 static int l_close(lua_State *L)
 {
     launch_close(check(L));
@@ -197,10 +229,10 @@ static int l_close(lua_State *L)
 
 int luaopen_ev_launch(lua_State *L)
 {
-    static const luaL_Reg functions[] = { { "sim", l_sim }, { NULL, NULL } };
+    static const luaL_Reg functions[] = { { "sim", l_sim }, { "qemu", l_qemu }, { NULL, NULL } };
     static const luaL_Reg methods[] = {
         { "wait_booted", l_wait_booted }, { "wait_exit", l_wait_exit }, { "signal", l_signal },
-        { "exited", l_exited }, { "close", l_close }, { "__close", l_close }, { "__gc", l_close }, { NULL, NULL },
+        { "exited", l_exited }, { "accel", l_accel }, { "close", l_close }, { "__close", l_close }, { "__gc", l_close }, { NULL, NULL },
     };
 
     ev_lua_crypto_classes(L);

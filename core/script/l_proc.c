@@ -197,9 +197,7 @@ static void child_release(struct child *c)
 
 /* --- start ------------------------------------------------------------------------------------ */
 
-/* The table's strings as a NULL-terminated vector in a userdata on the stack; the strings stay
- * alive in the table. */
-static EV_MAY_RAISE const char *const *check_strings(lua_State *L, int table, const char *field)
+const char *const *ev_lua_field_strings(lua_State *L, int table, const char *field)
 {
     const char **v;
     lua_Integer n;
@@ -331,9 +329,9 @@ static int l_start(lua_State *L)
 
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    conf.argv = check_strings(L, 1, "argv");
+    conf.argv = ev_lua_field_strings(L, 1, "argv");
     luaL_argcheck(L, conf.argv && conf.argv[0], 1, "argv is empty");
-    conf.env = check_strings(L, 1, "env");
+    conf.env = ev_lua_field_strings(L, 1, "env");
     conf.cwd = ev_lua_field_str(L, 1, "cwd");
     input = ev_lua_field_slice(L, 1, "stdin");
     kind[0] = check_kind(L, "stdout");

@@ -30,6 +30,9 @@ EV_MAY_RAISE const char *ev_lua_field_str(lua_State *L, int table, const char *n
 EV_MAY_RAISE ev_slice ev_lua_field_slice(lua_State *L, int table, const char *name);
 EV_MAY_RAISE int64_t ev_lua_field_int(lua_State *L, int table, const char *name, int64_t fallback);
 EV_MAY_RAISE bool ev_lua_field_bool(lua_State *L, int table, const char *name, bool fallback);
+/* A list of strings as a NULL-terminated vector in a userdata on the stack, NULL when nil; the strings
+ * stay alive in the table. */
+EV_MAY_RAISE const char *const *ev_lua_field_strings(lua_State *L, int table, const char *name);
 
 /* --- tasks (task.c) ------------------------------------------------------------------------
  * A waiting C function: 1 check arguments, 2 t = ev_task_check(L), 3 box and start, 4 ev_task_pend,

@@ -1,10 +1,17 @@
 #!/bin/bash
-# demo.sh [BUILD] — the whole tour on a machine with nothing of ours: base image, init, build, run in the
-# simulator, an attested HTTPS answer. Works in BUILD/demo; run it again and it starts afresh.
+# demo.sh [BUILD] — the whole tour on a machine with nothing of ours: base image, init, build, run, an
+# attested HTTPS answer. Works in BUILD/demo; run it again and it starts afresh.
+#   LAUNCHER=sim|qemu   in the simulator (default), or really booted in QEMU, which is fetched when missing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(realpath "${1:-$top/build}")
 demo=$build/demo
+launcher=${LAUNCHER:-sim}
+case $launcher in
+sim) where='the simulator; nothing of it stays when the command ends' ;;
+qemu) where='the kernel of the image boots; nothing of it stays when the command ends' ;;
+*) echo "demo.sh: unknown LAUNCHER $launcher (sim, qemu)" >&2; exit 64 ;;
+esac
 PATH=$build:$PATH
 export XDG_STATE_HOME=$demo/state
 
@@ -21,8 +28,9 @@ cd "$demo/hello-cage"
 step ev-cage init --name hello-cage --file ./Dockerfile --healthcheck /health
 step ev-cage build
 step ev-cage describe --check-layout enclave.eif | head -12
-say '$ ev-cage dev --port 0 --eif-path enclave.eif --exec …    # the simulator; nothing of it stays when the command ends'
-ev-cage dev --port 0 --eif-path enclave.eif --exec '
+[ "$launcher" = sim ] || step ev-cage doctor --fix
+say "\$ ev-cage dev --launcher $launcher --port 0 --eif-path enclave.eif --exec …    # $where"
+ev-cage dev --launcher "$launcher" --timeout 300 --port 0 --eif-path enclave.eif --exec '
     echo
     echo "\$ ev-cage attest --root DEV_ROOT --get /hello   # verifies first, then asks on that very connection"
     ev-cage attest --connect "$EV_CAGE_ADDR" --root "$EV_CAGE_ROOT" --get /hello

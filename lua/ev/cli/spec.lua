@@ -169,7 +169,7 @@ local attest = {
 
 local dev = {
   name = "dev", group = "Development", script = "scripts.dev",
-  summary = "Build the cage and run it here in the simulator",
+  summary = "Build the cage and run it here, in the simulator or really booted in QEMU",
   args = { { name = "CONTEXT_PATH", default = ".", complete = "dir", help = "Folder of the build context" } },
   options = build_options {
     { long = "port", short = "p", value = "PORT", help = "Port of 127.0.0.1 (default 8443; 9999 with --crypto-api)" },
@@ -178,10 +178,17 @@ local dev = {
     { long = "exec", value = "COMMAND", help = "Once the cage is healthy run this shell command with EV_CAGE_URL, "
       .. "EV_CAGE_ADDR, EV_CAGE_ROOT and EV_API_KEY set, then stop with its exit code" },
     { long = "timeout", value = "SECONDS", default = "90", help = "Deadline until the cage is healthy" },
+    { long = "launcher", value = "NAME", default = "sim", choices = { "sim", "qemu", "auto" },
+      help = "sim: in namespaces of this kernel; qemu: the image's own kernel boots; auto: qemu where one is found" },
+    { long = "qemu", value = "FILE", complete = "file", help = "QEMU 11 or newer: the program, or a folder with an "
+      .. "unpacked one (default: installed, else the one of `doctor --fix`)" },
+    { long = "memory", value = "MIB", help = "Memory of the machine in QEMU (default: by the size of the image)" },
+    { long = "cpus", value = "N", help = "Processors of the machine in QEMU (default 1)" },
+    { long = "no-kvm", help = "Emulate the machine in QEMU even where there is /dev/kvm" },
     { long = "crypto-api", help = "Run only a mock of the crypto API that a cage offers on port 9999" },
   },
   examples = { "ev-cage dev", "ev-cage dev --exec 'curl -k $EV_CAGE_URL/hello -H \"api-key: $EV_API_KEY\"'",
-    "ev-cage dev --crypto-api -p 9999" },
+    "ev-cage dev --launcher qemu --memory 1024", "ev-cage dev --crypto-api -p 9999" },
 }
 
 local kernel = {
@@ -218,7 +225,9 @@ return {
   commands = {
     init, cert, build, describe, pcr_command, attest, dev,
     { name = "doctor", group = "Development", script = "scripts.doctor",
-      summary = "Check what this machine can do, and say what is missing" },
+      summary = "Check what this machine can do, and say what is missing",
+      options = { { long = "fix", help = "Get what can be had without changing the system: QEMU, unpacked into the "
+        .. "cache" } } },
     kernel,
     { name = "run", group = "Lua", script = "scripts.run", summary = "Run a Lua script with the whole library",
       args = { { name = "FILE", complete = "file", help = "The script" },
