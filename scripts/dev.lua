@@ -20,7 +20,7 @@ local text = require "ev.text"
 local LINE_MAX = 65536
 local DEFAULT_PORT, INGRESS, HEALTH, SIGTERM, STOP_S, APP_S = 8443, 7777, 7779, 15, 10, 15
 local ASK_S = { sim = 3, qemu = 10 }                  -- one question; an emulated machine may be slow
-local ACCEL = { kvm = "with KVM", tcg = "by emulation (no usable /dev/kvm)",
+local ACCEL = { kvm = "with KVM", tcg = "by emulation",
   ["tcg-after-kvm"] = "by emulation (KVM was tried and did not boot it)" }
 
 -- The image to run → path, configuration | nil, err
