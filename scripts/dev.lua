@@ -230,14 +230,15 @@ end
 
 -- How to run, from the options → {launcher, qemu, memory, cpus, seconds} | nil, err
 local function plan(opts)
-  local how, e = { seconds = tonumber(opts.timeout), no_kvm = opts.no_kvm }, nil
+  local how = { seconds = tonumber(opts.timeout), no_kvm = opts.no_kvm }
   if not how.seconds or how.seconds <= 0 or how.seconds > 3600 then
     return nil, err.new("EUSAGE", "--timeout: seconds, more than 0 and at most 3600")
   end
-  how.memory, e = number(opts, "memory", 1 << 20)
-  if not how.memory then return nil, e end
-  how.cpus, e = number(opts, "cpus", 64)
-  if not how.cpus then return nil, e end
+  for name, max in pairs { memory = 1 << 20, cpus = 64 } do
+    local n, e = number(opts, name, max)
+    if not n then return nil, e end
+    how[name] = n
+  end
   how.launcher, how.qemu = choose(opts)
   if not how.launcher then return nil, how.qemu end
   return how

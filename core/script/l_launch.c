@@ -232,7 +232,8 @@ int luaopen_ev_launch(lua_State *L)
     static const luaL_Reg functions[] = { { "sim", l_sim }, { "qemu", l_qemu }, { NULL, NULL } };
     static const luaL_Reg methods[] = {
         { "wait_booted", l_wait_booted }, { "wait_exit", l_wait_exit }, { "signal", l_signal },
-        { "exited", l_exited }, { "accel", l_accel }, { "close", l_close }, { "__close", l_close }, { "__gc", l_close }, { NULL, NULL },
+        { "exited", l_exited }, { "accel", l_accel },
+        { "close", l_close }, { "__close", l_close }, { "__gc", l_close }, { NULL, NULL },
     };
 
     ev_lua_crypto_classes(L);

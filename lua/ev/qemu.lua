@@ -118,15 +118,16 @@ local function run(argv, options)
   end
   if r.code ~= 0 then
     local why = text.trim(r.stderr or ""):match("([^\n]+)$") or ("exit code %d"):format(r.code)
-    return nil, err.new("EMISSING", ("%s failed: %s"):format(argv[1], why), { hint = "check the network and apt's sources" })
+    return nil, err.new("EMISSING", ("%s failed: %s"):format(argv[1], why),
+      { hint = "check the network and apt's sources" })
   end
   return r.stdout
 end
 
 -- Where this machine's apt gets Debian from.
 local function mirror()
-  local out, e = run({ "apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages" },
-    { timeout = 60 })
+  local format = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
+  local out, e = run({ "apt-get", "indextargets", "--format", format, "Created-By: Packages" }, { timeout = 60 })
   if not out then return nil, e end
   for line in out:gmatch("[^\n]+") do
     local uri = line:match("^Debian|Debian|(%S+)$")

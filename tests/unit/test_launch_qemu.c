@@ -155,7 +155,8 @@ static void wait_for_end(struct run *r)
 /* Runs `script` as QEMU, with QEMU's arguments in "$@"; 0 or the error of the start. */
 static int run(struct run *r, const char *script, struct ev_launch_conf c, int stop_ms, struct ev_err *err)
 {
-    const char *qemu[] = { "/bin/sh", "-c", script, "qemu", NULL }, *env[] = { "PATH=/usr/bin:/bin", "ONLY=this", NULL };
+    const char *qemu[] = { "/bin/sh", "-c", script, "qemu", NULL };
+    const char *env[] = { "PATH=/usr/bin:/bin", "ONLY=this", NULL };
     char eif[512], dir[512];
     ssize_t n;
     int rc;
@@ -198,9 +199,9 @@ static void test_arguments(void)
     char want[256];
 
     c.cpus = 3;
-    run(r, "for a; do echo \"<$a>\"; done; echo \"ONLY=$ONLY\"; ls /proc/self/fd | tr '\\n' ' '; cat /proc/self/fd/3", c,
-        0, NULL);
-    OK(strstr(r->text, "<console=ttyS0 quiet reboot=t panic=-1>"), "the measured command line, and what is not measured");
+    run(r, "for a; do echo \"<$a>\"; done; echo \"ONLY=$ONLY\"; ls /proc/self/fd | tr '\\n' ' '; cat /proc/self/fd/3",
+        c, 0, NULL);
+    OK(strstr(r->text, "<console=ttyS0 quiet reboot=t panic=-1>"), "the measured command line, and more behind it");
     OK(strstr(r->text, "<-accel>\n<tcg>\n<-cpu>\n<max>"), "emulation");
     OK(strstr(r->text, "<-m>\n<256>") && strstr(r->text, "size=256M,share=on>"), "a small image gets 256 MiB");
     OK(strstr(r->text, "<-smp>\n<3>"), "processors");
