@@ -144,7 +144,8 @@ void ev_launch_finish(struct ev_launch *l)
     int signum = WIFSIGNALED(l->status) ? WTERMSIG(l->status) : 0;
     struct ev_launch_end end = { .signum = signum, .code = signum ? 128 + signum : WEXITSTATUS(l->status) };
 
-    snprintf(end.why, sizeof(end.why), signum ? "the enclave was killed by signal %d" : "the enclave ended with code %d",
+    snprintf(end.why, sizeof(end.why),
+             signum ? "the enclave was killed by signal %d" : "the enclave ended with code %d",
              signum ? signum : end.code);
     read_report(l, &end);
     if (l->killed_why[0])

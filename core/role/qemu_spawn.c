@@ -94,7 +94,8 @@ static int make_args(const struct ev_qemu_spawn *s, struct args *a, struct ev_er
 static void child(const struct ev_qemu_spawn *s, char *const *argv, char *const *env, pid_t parent)
 {
     static const char lost[] = "ev-cage: QEMU could not be started\n";
-    int from[] = { open("/dev/null", O_RDWR | O_CLOEXEC), s->console, s->console, s->parts->kernel, s->parts->ramdisks };
+    int from[] = { open("/dev/null", O_RDWR | O_CLOEXEC), s->console, s->console, s->parts->kernel,
+                   s->parts->ramdisks };
     sigset_t none;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);

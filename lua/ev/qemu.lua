@@ -1,6 +1,7 @@
 -- qemu.lua — which QEMU boots an image here: a named one, an installed one, or one that was unpacked into
 -- the cache from the distribution's packages. Nothing is ever installed.
 local crypto = require "ev.c.crypto"
+local deb = require "ev.deb"
 local err = require "ev.err"
 local fs = require "ev.fs"
 local identity = require "ev.identity"
@@ -107,27 +108,10 @@ end
 
 -- --- fetching -----------------------------------------------------------------------------------
 
-local function run(argv, options)
-  local r, e = proc.run(argv, options)
-  if not r then
-    if e.code == "EMISSING" then
-      e = err.new("EMISSING", argv[1] .. " is not here: QEMU is fetched from a Debian package",
-        { hint = "install QEMU 11 or newer, or --qemu FILE" })
-    end
-    return nil, e
-  end
-  if r.code ~= 0 then
-    local why = text.trim(r.stderr or ""):match("([^\n]+)$") or ("exit code %d"):format(r.code)
-    return nil, err.new("EMISSING", ("%s failed: %s"):format(argv[1], why),
-      { hint = "check the network and apt's sources" })
-  end
-  return r.stdout
-end
-
 -- Where this machine's apt gets Debian from.
 local function mirror()
   local format = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
-  local out, e = run({ "apt-get", "indextargets", "--format", format, "Created-By: Packages" }, { timeout = 60 })
+  local out, e = deb.run({ "apt-get", "indextargets", "--format", format, "Created-By: Packages" }, { timeout = 60 })
   if not out then return nil, e end
   for line in out:gmatch("[^\n]+") do
     local uri = line:match("^Debian|Debian|(%S+)$")
@@ -180,7 +164,7 @@ local function unpack_all(dir, root, say)
   for _, name in ipairs(fs.list(archives) or {}) do
     if name:match("%.deb$") then
       n = n + 1
-      ok, e = run({ "dpkg-deb", "-x", fs.join(archives, name), root }, { timeout = UNPACK_S })
+      ok, e = deb.run({ "dpkg-deb", "-x", fs.join(archives, name), root }, { timeout = UNPACK_S })
       if not ok then return nil, e end
     end
   end
@@ -196,10 +180,10 @@ local function fetch_into(dir, root, say)
   apt, e = private_apt(dir, uri)
   if not apt then return nil, e end
   say(("reading the package list of %s"):format(M.SUITE))
-  ok, e = run(with(apt, { "update" }), { timeout = UPDATE_S })
+  ok, e = deb.run(with(apt, { "update" }), { timeout = UPDATE_S })
   if not ok then return nil, e end
   say("downloading " .. M.PACKAGES[1] .. " and the libraries it needs")
-  ok, e = run(with(apt, { "install", "-y", "--download-only", table.unpack(M.PACKAGES) }), { timeout = DOWNLOAD_S })
+  ok, e = deb.run(with(apt, { "install", "-y", "--download-only", table.unpack(M.PACKAGES) }), { timeout = DOWNLOAD_S })
   if not ok then return nil, e end
   return unpack_all(dir, root, say)
 end
