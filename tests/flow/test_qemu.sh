@@ -109,6 +109,12 @@ ended "$seven"; check 'with 7' exits 7
 ended "$crash"; check 'by a signal: 134' exits 134
 check "in PID 1's own words" grep -q 'the cage ended: exit code 7 (the app exited with code 7)' "$work/seven.err"
 
+boot eat "$work/a" --eif-path enclave.eif
+check 'one that will eat all memory' wait_up eat "$pid"
+ask "$port" /eat >"$work/o" 2>&1
+ended "$pid"; check 'the kernel ends the app, and PID 1 says so: 137' exits 137
+check 'in words' grep -q 'the cage ended: signal 9 (the app was ended by signal 9)' "$work/eat.err"
+
 # killed: QEMU goes too, and the janitor cleans up
 boot kill "$work/a" --eif-path enclave.eif
 check 'one to be killed' wait_up kill "$pid"
