@@ -59,7 +59,8 @@ local function apt(origin, install)
   script(fs.join(bin, "apt-get"), ([[
 case "$1" in indextargets) echo "%s"; exit ;; esac
 echo "$*" >>"%s/apt.log"
-for a; do case $a in Dir::Cache::Archives=*) archives=${a#*=} ;; Dir::Etc::SourceList=*) /bin/cat "${a#*=}" >"%s/sources" ;;
+for a; do case $a in Dir::Cache::Archives=*) archives=${a#*=} ;;
+  Dir::Etc::SourceList=*) /bin/cat "${a#*=}" >"%s/sources" ;;
   Dir::*=/etc/* | Dir::*=/var/*) exit 9 ;; esac; done
 case "$*" in *" update") ;; *) %s ;; esac
 ]]):format(origin, top, top, install))
@@ -84,7 +85,8 @@ t.is(fs.list(fs.join(top, "cache/ev-cage/qemu")), { "root" }, "and nothing else 
 fs.remove(path)
 t.is(qemu.find().source, "cache", "found again")
 local list = table.concat(qemu.environ(qemu.find()), "\n")
-t.ok(list:find("QEMU_MODULE_DIR=" .. top, 1, true) and list:find("PATH=" .. bin, 1, true), "modules of the host are not its")
+t.ok(list:find("QEMU_MODULE_DIR=" .. top, 1, true) and list:find("PATH=" .. bin, 1, true),
+  "modules of the host are not its")
 t.is(qemu.find(fs.join(top, "cache/ev-cage/qemu/root")).source, "cache", "a folder may be named")
 script(own, "exit 1")
 fetched, e = qemu.fetch(nothing)
