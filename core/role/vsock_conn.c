@@ -12,7 +12,8 @@
 
 #include "base/log.h"
 
-enum { TICK_MS = 20, ASK_MS = 200, CONNECT_MS = 5000, RESPONSE_MS = 30000, LINGER_MS = 30000, HOST_PORTS = 1 << 30, PARENT_CID = 3 };
+enum { TICK_MS = 20, ASK_MS = 200, CONNECT_MS = 5000, RESPONSE_MS = 30000, LINGER_MS = 30000, HOST_PORTS = 1 << 30,
+       PARENT_CID = 3 };
 
 /* --- finding -------------------------------------------------------------------------------------------- */
 
