@@ -229,8 +229,8 @@ static void run_device(struct front *f, bool vsock)
 
 static void once(void)
 {
-    struct ev_cert *root;
-    struct ev_key *key;
+    struct ev_cert *root = NULL;
+    struct ev_key *key = NULL;
     struct sockaddr_un a = { .sun_family = AF_UNIX };
 
     if (rt)
