@@ -372,6 +372,7 @@ static void test_hostile_descriptors(void)
         { "all of 32 bits of length", { GUEST_AT, UINT32_MAX, 0, 0 } },
         { "a next out of the table", { GUEST_AT + BUFFERS, 8, D_NEXT, 64 } },
         { "a chain that bites its tail", { GUEST_AT + BUFFERS, 8, D_NEXT, 0 } },
+        { "such a chain of nothing", { GUEST_AT + BUFFERS, 0, D_NEXT, 0 } },
         { "an indirect table", { GUEST_AT + BUFFERS, 64, D_INDIRECT, 0 } },
         { "an unknown flag", { GUEST_AT + BUFFERS, 64, 0x8000, 0 } },
         { "a response without a request", { GUEST_AT + BUFFERS, 64, D_WRITE, 0 } },
