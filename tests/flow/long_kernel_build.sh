@@ -41,7 +41,7 @@ start_dev "$work/p"
 check 'the image runs in the simulator' kill -0 "$dev_pid"
 stop_dev
 
-# --- really booted, where there is a QEMU for it (tests/flow/test_qemu.sh fetches one)
+# --- really booted, where there is a QEMU for it (tests/flow/long_qemu.sh fetches one)
 qemu=${EV_QEMU:-$top/build/qemu-cache/ev-cage/qemu/root}
 if [ -e "$qemu" ] && ev dev --help | grep -q -- --launcher; then
     run bash -c "cd '$work/p' && timeout 300 '$EV_CAGE' dev --launcher qemu --no-kvm --qemu '$qemu' --eif-path enclave.eif \

@@ -1,6 +1,6 @@
 /* test_launch_qemu.c — QEMU's launcher without QEMU: a shell script stands in for it, so what it is
  * given, how its end is explained and what is left behind are seen in milliseconds. A real boot is
- * tests/flow/test_qemu.sh's. */
+ * tests/flow/long_qemu.sh's. */
 #include "role/launch_qemu.h"
 
 #include "codec/eif.h"
